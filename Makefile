@@ -1,0 +1,61 @@
+# Isotherm's commands. Each sets up what it needs first; nothing here asks a question.
+# Tests run in two processes, since they wait for brokers and boards more than they compute; WORKERS=0 runs them in one.
+# Knows no machine's paths: PYTHON names the interpreter to start from, MICROPYTHON and ISOTHERM_TRACES are passed on.
+
+PYTHON ?= python3
+ARGS ?=
+WORKERS ?= 2
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check install uninstall lock clean
+
+help: ## Show this list
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## Install what the host tools need: .venv, mosquitto, MicroPython, umqtt.simple
+	@$(PYTHON) host_tools/bootstrap.py host
+
+demo: setup ## Run boards, broker, gateway and receiver for a minute, and reconcile (ARGS="--boards 10")
+	@$(BIN)/isotherm demo $(ARGS)
+
+test: ## Run the checks and all tests (ISOTHERM_TRACES=folder adds the runs on recorded traces)
+	@$(PYTHON) host_tools/bootstrap.py test
+	@$(MAKE) --no-print-directory check
+	@$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+
+bench: ## Measure the whole path here, median of five (BENCH_RUNS=1 BENCH_ROWS_MILLION=10 ARGS="--only drain --json FILE")
+	@$(PYTHON) host_tools/bootstrap.py test
+	@PYTHONPATH=.:firmware $(BIN)/python -m tests.bench $(ARGS)
+
+check: ## Run ruff and mypy
+	@$(PYTHON) host_tools/bootstrap.py test
+	@status=0; $(BIN)/python -m ruff check . || status=1; $(BIN)/python -m mypy || status=1; exit $$status
+
+# DESTDIR for packages; DEPENDENCIES=no when paho-mqtt, urllib3 and click come from elsewhere.
+PREFIX ?= /usr/local
+SYSCONFDIR ?= /etc
+DESTDIR ?=
+DEPENDENCIES ?= yes
+INSTALL = $(PYTHON) gateway/system/install.py --prefix "$(PREFIX)" --sysconfdir "$(SYSCONFDIR)" --destdir "$(DESTDIR)"
+
+install: ## Install the gateway and its systemd unit (DESTDIR, PREFIX, SYSCONFDIR, DEPENDENCIES=no)
+	@$(INSTALL) --dependencies "$(DEPENDENCIES)" install
+
+uninstall: ## Remove the gateway; configuration and readings stay
+	@$(INSTALL) uninstall
+
+# One resolution for all three, so that a package has one version in all: the largest first, which binds the others.
+LOCK = $(BIN)/uv pip compile --no-config --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--no-annotate --custom-compile-command "make lock" pyproject.toml
+
+lock: ## Resolve the three requirements.lock files anew (needs the network)
+	@$(PYTHON) host_tools/bootstrap.py test
+	@$(BIN)/python -m pip install --quiet uv==0.13.9
+	@$(LOCK) --upgrade --extra build --extra zstd --extra host --extra test -o tests/requirements.lock
+	@$(LOCK) --upgrade -c tests/requirements.lock --extra build --extra zstd --extra host -o host_tools/requirements.lock
+	@$(LOCK) --upgrade -c tests/requirements.lock --extra build --extra zstd -o gateway/requirements.lock
+
+clean: ## Remove what set-up and tools made: .venv, .tools, caches
+	@rm -rf .venv .tools build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@find . -name .git -prune -o -type d -name __pycache__ -exec rm -rf {} +

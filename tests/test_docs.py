@@ -1,0 +1,100 @@
+"""The documents say what is so: links lead somewhere, commands exist, figures of exit codes are the program's own."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from host_tools import bootstrap
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+ADRS = sorted((ROOT / "docs" / "adr").glob("*.md"))
+EVERY_PAGE = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+
+
+def text(path: str) -> str:
+    return (ROOT / path).read_text(encoding="utf-8")
+
+
+def dead_links(page: Path, content: str) -> list[str]:
+    """Relative links of a page that lead nowhere."""
+    targets = re.findall(r"\]\(([^)#\s]+)", content)
+    return [target for target in targets if "://" not in target and not (page.parent / target).exists()]
+
+
+def make_targets() -> set[str]:
+    return set(re.findall(r"^([a-z]+):", text("Makefile"), re.MULTILINE))
+
+
+def unknown_make_commands(content: str) -> set[str]:
+    """`make` commands in code of a page that the Makefile does not have."""
+    code = re.findall(r"`([^`\n]+)`", content) + re.findall(r"^ {4}(.+)$", content, re.MULTILINE)
+    named = {match for line in code for match in re.findall(r"(?:^|\s)make ([a-z]+)\b", line)}
+    return named - make_targets()
+
+
+@EVERY_PAGE
+def test_links_lead_somewhere(page: Path) -> None:
+    assert dead_links(page, page.read_text(encoding="utf-8")) == []
+
+
+@EVERY_PAGE
+def test_make_commands_exist(page: Path) -> None:
+    assert unknown_make_commands(page.read_text(encoding="utf-8")) == set()
+
+
+def test_these_checks_can_fail() -> None:
+    assert dead_links(ROOT / "README.md", "[a](docs/nowhere.md) [b](https://x.example) [c](LICENSE)") == [
+        "docs/nowhere.md"
+    ]
+    assert unknown_make_commands("run `make coffee` or\n\n    make test ARGS=1\n    make tea\n") == {"coffee", "tea"}
+
+
+def test_make_help_lists_every_target() -> None:
+    shown = subprocess.run(["make", "-s", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert set(re.findall(r"^  make ([a-z]+)", shown, re.MULTILINE)) == make_targets()
+
+
+def test_readme_names_what_it_must() -> None:
+    readme = text("README.md")
+    for needed in ("make demo", "make test", "## What it is not", "## Limits measured", "limits:begin", "limits:end"):
+        assert needed in readme
+    assert readme.splitlines()[2].count(". ") == 0, "one sentence says what it is"
+
+
+def test_the_changelog_has_this_version_dated() -> None:
+    version = tomllib.loads(text("pyproject.toml"))["project"]["version"]
+    assert re.search(rf"^## \[{re.escape(version)}\] - .*\d{{4}}-\d\d-\d\d$", text("CHANGELOG.md"), re.MULTILINE)
+
+
+def test_the_core_and_the_project_have_one_version() -> None:
+    version = tomllib.loads(text("pyproject.toml"))["project"]["version"]
+    assert f'__version__ = "{version}"' in text("firmware/isocore/__init__.py")
+
+
+def test_exit_codes_in_contributing_are_those_of_bootstrap() -> None:
+    codes = re.findall(r"^\| (\d+) \|", text("CONTRIBUTING.md"), re.MULTILINE)
+    assert codes == re.findall(r"^ {4}(\d+) ", bootstrap.__doc__ or "", re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", ADRS, ids=lambda page: page.stem)
+def test_decisions_have_one_form(page: Path) -> None:
+    lines = page.read_text(encoding="utf-8").splitlines()
+    assert re.fullmatch(rf"# {page.name[:4]}\. .+", lines[0])
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d, (proposed|accepted|superseded by \d{4})", lines[2])
+    assert [line for line in lines if line.startswith("## ")] == ["## Context", "## Decision", "## Consequences"]
+
+
+def test_decisions_are_numbered_without_gaps() -> None:
+    assert [int(page.name[:4]) for page in ADRS] == list(range(1, len(ADRS) + 1))
+    assert len(ADRS) >= 4
+
+
+def test_ci_runs_make_test() -> None:
+    assert "make test" in text(".ci/run").splitlines()[-1]
+    assert (ROOT / ".ci" / "run").stat().st_mode & 0o111, ".ci/run must be executable"
