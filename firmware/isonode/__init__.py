@@ -1,0 +1,1 @@
+"""The board's application. `app` alone connects the stages; no stage imports another."""

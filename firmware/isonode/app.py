@@ -1,0 +1,396 @@
+"""The board's application: the only file that sees all stages, and the loop that steps them.
+
+    sensors -> filter -> actuators, outbox -> link        and acknowledgements and models back
+
+Each turn of the loop: feed the watchdog, sample what is due, one bounded link step, outbox maintenance, one wait. The
+path from a reading to its records allocates nothing (tests/firmware/test_hot_path.py). Importing has no effects:
+`main` starts it.
+"""
+
+import gc
+import io
+import json
+
+from micropython import const
+
+from isocore import __version__ as FIRMWARE
+from isocore import topics
+from isocore.filter import ChannelFilter
+from isocore.model import ChannelParams
+from isocore.record import BOARD_CHANNEL, BOOT, FAULT, FAULT_RANGE, HIGH_ON, LOW_ON, RATE_ON
+from isonode import crash, hal, lazy, sensors
+from isonode.actuator import Output
+from isonode.clock import Clock
+from isonode.health import Health, new_counters
+from isonode.link import Link
+from isonode.models import Models
+from isonode.mqtt import Session
+from isonode.outbox import Outbox
+
+OUTBOX_FOLDER = "/outbox"
+MODEL_FOLDER = "/model"
+MESSAGE_BYTES_MAX = 4096 + 128  # a model container and its topic: the largest message that is taken
+_EPOCH_BASE_UNIX_S = const(1735689600)
+_FIGURES_MS = const(1000)  # network time between looks at the slow figures (free heap walks the heap)
+_HEALTHY_S = const(600)  # uptime after which earlier crashes are forgotten
+_IDLE_MS = const(100)  # with no sample due within this, maintenance may take longer
+_MP_STREAM_POLL = const(3)
+
+node = None  # set by main(); the virtual board's supervisor reads node.counters
+
+
+class Strobe(io.IOBase):
+    """A pin whose rising edge asks for a sample; wakes the poll as asyncio's ThreadSafeFlag does."""
+
+    def __init__(self, number):
+        self.pending = False
+        self.held = False  # the round before is still being read: this edge waits, and does not wake the poll
+        self.ticks = 0
+        self.overruns = 0
+        self._pin = hal.on_rising(number, self._edge)
+
+    def _edge(self, pin):
+        if self.pending:
+            self.overruns += 1
+        self.ticks = hal.ticks_ms()
+        self.pending = True
+
+    def ioctl(self, request, argument):
+        if request == _MP_STREAM_POLL:
+            return argument & hal.POLLIN if self.pending and not self.held else 0
+        return -1
+
+
+class Node:
+    """One board. `settings` is a settings.Settings, `boot` the number of this boot."""
+
+    def __init__(self, settings, boot, cause, boots_crashed=0):
+        self.settings = settings
+        self.clock = Clock(hal.ticks_ms, hal.ticks_diff)
+        self.cause = cause
+        self.boots_crashed = boots_crashed
+        self.outbox = Outbox(root=OUTBOX_FOLDER, boot=boot, **settings.outbox)
+        self.outbox.open()
+        if self.outbox.boot > boot:  # the flash knows a later boot: the counter's files were lost
+            boot = _count_boot(self.outbox.boot)
+            self.outbox.boot = boot
+        self.boot = boot
+        self.counters = new_counters(boot)
+        self.tap = hal.tap
+        hal.set_tap_boot(boot)
+        self.models = Models(
+            MODEL_FOLDER,
+            settings.model_keys,
+            (settings.fleet, settings.device, settings.device_class, _version(FIRMWARE)),
+            settings.trial_samples,
+            settings.trial_timeout_ms,
+        )
+        self.poll = hal.poller()
+        self.session = Session(
+            settings.device, settings.link["keepalive_s"], MESSAGE_BYTES_MAX, settings.user, settings.password
+        )
+        self.link = Link(hal, self.poll, self.session, self.outbox, settings)
+        self.link.boot = boot
+        self.link.describe = self._meta
+        self.link.on_ack = self._on_ack
+        self.link.on_model = self._on_model
+        self.health = Health(settings.health_s)
+        self.filters = [ChannelFilter(ChannelParams()) for _ in settings.channels]
+        self.outputs = [Output(setting, hal.pin_out) for setting in settings.actuators]
+        self.sensors = sensors.make(settings.sensors, hal)
+        self._out_before = [False] * len(self.filters)  # out of range already when the model on trial came
+        self._pending = [False] * len(self.sensors)
+        self._read_once = [False] * len(self.sensors)
+        self._round_s = 0
+        self._round_ms = 0
+        self._urgent = False
+        self._due = hal.ticks_ms()
+        self._figures_at = hal.net_ticks_ms()
+        self._watchdog = None
+        self.strobe = None
+        self._events = 0
+
+    def start(self):
+        """Everything that touches hardware or flash beyond the constructor; then the first record: this boot."""
+        settings = self.settings
+        if settings.clock == "rtc":
+            self._set_wall(*hal.wall())
+        self.models.open(self._unix_s())
+        self._use_model()
+        if settings.strobe_pin is not None:
+            self.strobe = Strobe(settings.strobe_pin)
+            self.poll.register(self.strobe, hal.POLLIN)
+        now = self.clock.advance()
+        self._due = now
+        self._append(BOOT, BOARD_CHANNEL, self.cause, self.clock.s, self.clock.ms)
+        self._send_events()
+        self._watchdog = hal.watchdog(settings.watchdog_ms)
+        gc.collect()
+
+    def run(self):
+        """For ever. Whatever is raised out of here is a defect; main.py logs it and resets."""
+        while True:
+            self.turn()
+
+    def turn(self):
+        """One turn of the loop; waits until something is due, at most."""
+        if self._watchdog is not None:
+            self._watchdog.feed()
+        now = self.clock.advance()
+        self.sample(now)
+        self.link.step(self._events)
+        self._housekeeping()
+        due_ms = self._due_ms(hal.ticks_ms())
+        net_ms = self.link.next_ms()
+        self.outbox.maintain(self.clock.s, due_ms < 0 or due_ms > _IDLE_MS)
+        self._events = hal.wait(self.poll, self.link.sock, due_ms, min(net_ms, _FIGURES_MS))
+
+    # ---- sampling: allocates nothing on the good path ---------------------------------------------------------------
+
+    def sample(self, now):
+        """Begin a round of readings when it is due, and take every reading that is ready."""
+        strobe = self.strobe
+        if strobe is not None:
+            strobe.held = self._unread()
+            if strobe.pending and not strobe.held:
+                strobe.pending = False
+                self._begin(strobe.ticks, now)
+        else:
+            late_ms = hal.ticks_diff(now, self._due)
+            if late_ms >= 0:
+                self._begin(self._due, now)
+                period_ms = self.settings.period_ms
+                self._due = hal.ticks_add(self._due, period_ms)
+                if late_ms >= period_ms:  # the grid stays; what fell between was missed
+                    skipped = late_ms // period_ms
+                    self.counters["missed"] += skipped
+                    self._due = hal.ticks_add(self._due, skipped * period_ms)
+                if late_ms > self.counters["lateness_max_ms"]:
+                    self.counters["lateness_max_ms"] = late_ms
+        for i in range(len(self.sensors)):
+            if self._pending[i]:
+                sensor = self.sensors[i]
+                if sensor.wait_ms(now) == 0:
+                    self._read_once[i] = True
+                    if sensor.read(now):
+                        self._finish(i)
+        if strobe is not None and strobe.held:
+            strobe.held = self._unread()
+        if self._urgent:
+            self._send_events()
+
+    def _unread(self):
+        """True while a sensor of the present round has not been read at all."""
+        for i in range(len(self.sensors)):
+            if self._pending[i] and not self._read_once[i]:
+                return True
+        return False
+
+    def _begin(self, at, now):
+        """Start all sensors for the moment `at`. Readings still open end with what is known of them."""
+        for i in range(len(self.sensors)):
+            if self._pending[i]:
+                if self._read_once[i]:
+                    self._finish(i)
+                else:
+                    self._pending[i] = False
+                    self.counters["missed"] += 1
+        self.clock.at(at)
+        self._round_s = self.clock.at_s
+        self._round_ms = self.clock.at_ms
+        for i in range(len(self.sensors)):
+            self.sensors[i].start(now)
+            self._pending[i] = True
+            self._read_once[i] = False
+
+    def _finish(self, i):
+        sensor = self.sensors[i]
+        self._pending[i] = False
+        channels = sensor.channels
+        for j in range(len(channels)):
+            if sensor.faults[j]:
+                self.fault(channels[j], sensor.faults[j])
+            else:
+                self.reading(channels[j], sensor.values[j])
+
+    def reading(self, channel, value):
+        """One reading of the present round into the filter, and what comes out of it into the outbox."""
+        state = self.filters[channel]
+        count = state.step(self._round_s, self._round_ms, value)
+        if state.sampled:
+            self.counters["sampled"] += 1
+            self.counters["suppressed"] += 1  # until a report is made of it, at once or after a delay
+            if self.tap is not None:
+                self.tap(0, channel, value, 0, self._round_s, self._round_ms)
+        if self.models.on_trial:
+            if state.sampled:
+                self.models.on_sample()
+            elif state.fault_code == FAULT_RANGE and not self._out_before[channel]:
+                self.models.on_out_of_range()
+        self._take(state, channel, count)
+
+    def fault(self, channel, code):
+        """A sensor failed in the present round."""
+        state = self.filters[channel]
+        self._take(state, channel, state.fault(code))
+
+    def _take(self, state, channel, count):
+        for output in self.outputs:
+            if output.channel == channel:
+                output.follow(state)
+        self.counters["sent"] += state.reported
+        self.counters["suppressed"] -= state.reported
+        for i in range(count):
+            t_s = state.at_s(i, self._round_s)
+            t_ms = state.at_ms(i, self._round_ms)
+            self._append(state.kinds[i], channel, state.values[i], t_s, t_ms, state.trend(i))
+
+    def _append(self, kind, channel, value, t_s, t_ms, trend=0):
+        seq = self.outbox.append(kind, channel, value, t_s, t_ms, trend)
+        if HIGH_ON <= kind <= BOOT:
+            self._urgent = True
+            self.counters["events_sent"] += 1
+            if kind == HIGH_ON or kind == LOW_ON or kind == RATE_ON:
+                self.counters["alarms"] += 1
+            elif kind == FAULT:
+                self.counters["faults"] += 1
+        self.link.appended(seq, self._urgent)
+        if self.tap is not None:
+            self.tap(kind, channel, value, seq, t_s, t_ms)
+
+    # ---- beside the hot path ---------------------------------------------------------------------------------------
+
+    def _send_events(self):
+        self._urgent = False
+        self.outbox.flush_urgent()
+
+    def _due_ms(self, now):
+        """Board time until the next round or the next reading, -1 if there is none to wait for."""
+        due_ms = -1 if self.strobe is not None else max(0, hal.ticks_diff(self._due, now))
+        for i in range(len(self.sensors)):
+            if self._pending[i]:
+                wait_ms = self.sensors[i].wait_ms(now)
+                if due_ms < 0 or wait_ms < due_ms:
+                    due_ms = wait_ms
+        return due_ms
+
+    def _housekeeping(self):
+        if self.models.on_trial and self.models.step(hal.net_ticks_ms(), hal.ticks_diff):
+            self._use_model()
+        if self.models.changed:
+            self._publish_model()
+        self._count()
+        net_now = hal.net_ticks_ms()
+        if hal.ticks_diff(net_now, self._figures_at) < 0:
+            return
+        self._figures_at = hal.ticks_add(net_now, _FIGURES_MS)
+        counters = self.counters
+        counters["free_heap_bytes"] = hal.heap_free_bytes()
+        counters["model_io_errors"] = self.models.io_errors
+        if self.strobe is not None:
+            counters["missed"] = self.strobe.overruns
+        if self.boots_crashed and self.clock.s >= _HEALTHY_S:
+            self.boots_crashed = 0
+            crash.on_healthy()
+        if self.health.due(self.clock.s, self.link.last_error):
+            self._publish_health()
+
+    def _count(self):
+        """Bring over the counters that other stages keep. Cheap: the supervisor may look at any time."""
+        counters = self.counters
+        self.outbox.fill_counters(counters)
+        link = self.link
+        counters["frames_sent"] = link.frames_sent
+        counters["retransmits"] = link.retransmits
+        counters["reconnects"] = link.connects - 1 if link.connects else 0
+        counters["bad_messages"] = link.bad_messages + self.session.reader.oversized
+        counters["models_applied"] = self.models.applied
+        counters["model_sequence"] = self.models.sequence
+
+    def _publish_model(self):
+        self.models.changed = False
+        self.link.retain(topics.MODEL_STATE, json.dumps(self.models.state).encode())
+
+    def _publish_health(self):
+        more = {
+            "reset": hal.RESET_NAMES[self.cause],
+            "crashes": self.boots_crashed,
+            "link_error": self.link.last_error or None,
+            "crash": crash.last_line() or None,
+            "rssi_dbm": hal.rssi_dbm(),
+            "idf_heap_free_bytes": hal.idf_heap_free_bytes(),
+            "flash_free_bytes": hal.flash_free_bytes(),
+        }
+        self.link.retain(topics.HEALTH, Health.message(self.counters, self.clock.s, more))
+
+    def _meta(self):
+        settings = self.settings
+        body = {
+            "v": 1,
+            "board": settings.board,
+            "class": settings.device_class,
+            "fleet": settings.fleet,
+            "firmware": FIRMWARE,
+            "boot": self.boot,
+            "floor": list(self.outbox.floor()),
+            "channels": [{"name": c.name, "unit": c.unit, "kind": c.kind} for c in settings.channels],
+        }
+        return json.dumps(body).encode()
+
+    def _use_model(self):
+        current = self.models.current
+        least_s = 0
+        for i in range(len(self.filters)):
+            name = self.settings.channels[i].name
+            params = current.params(name) if current is not None else ChannelParams()
+            self.filters[i].configure(params)
+            if i == 0 or params.min_interval_s < least_s:
+                least_s = params.min_interval_s
+        self.link.linger_ms = max(self.settings.link["linger_ms"], least_s * 1000)
+
+    def _on_model(self, container):
+        if self.models.offer(container, self._unix_s()):
+            for i in range(len(self.filters)):
+                self._out_before[i] = self.filters[i].fault_code == FAULT_RANGE
+                self.filters[i].renew()
+            self._use_model()
+
+    def _on_ack(self, unix_s, ms):
+        if self.models.on_trial:
+            self.models.on_ack()
+        if self.settings.clock == "gateway":
+            self.clock.advance()
+            self._set_wall(unix_s - _EPOCH_BASE_UNIX_S, ms)
+
+    def _set_wall(self, wall_s, wall_ms):
+        if self.clock.set_wall(wall_s, wall_ms):
+            self.outbox.epoch_s = self.clock.epoch_s
+            self.outbox.epoch_ms = self.clock.epoch_ms
+
+    def _unix_s(self):
+        """Unix time, or None while unknown."""
+        if not self.clock.epoch_s:
+            return None
+        return _EPOCH_BASE_UNIX_S + self.clock.epoch_s + self.clock.s
+
+
+def _version(text):
+    return tuple(int(part) for part in text.split("."))
+
+
+def _count_boot(at_least=1):
+    from isonode import bootcount
+
+    boot = bootcount.next_boot(at_least)
+    del bootcount
+    lazy.forget("isonode.bootcount")
+    return boot
+
+
+def main(settings):
+    """Build the node and run it for ever."""
+    global node
+    cause = hal.reset_cause()
+    node = Node(settings, _count_boot(), cause, crash.on_boot(cause))
+    node.start()
+    node.run()

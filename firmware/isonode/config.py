@@ -1,0 +1,236 @@
+"""/config.json into checked settings, or one ConfigError that names the field.
+
+Knows the format and nothing of the hardware; touches no pin. Unknown keys are refused, so that a misspelt one is not
+silently ignored. Needed once per boot: the application forgets this module afterwards, so what lives on is in
+settings.py.
+"""
+
+import json
+
+from isocore.topics import is_device_id
+from isonode.errors import ConfigError
+from isonode.settings import Actuator, Channel, Sensor, Settings
+
+SENSOR_KINDS = {
+    "dht22": ("temperature", "humidity"),
+    "ds18b20": ("temperature",),
+    "chip": ("temperature",),
+}
+UNITS = {"temperature": "degC", "humidity": "%RH"}
+ALARMS = ("high", "low", "rate")
+CHANNELS_MAX = 8
+_PIN_MAX = 63
+_BYTES_MAX = 16777216
+
+# name: (lowest, highest, default)
+LINK_FIELDS = {
+    "keepalive_s": (5, 3600, 30),
+    "window": (1, 16, 4),  # frames in flight
+    "linger_ms": (0, 3600000, 500),  # how long a report may wait for company, on the network's clock
+    "ack_timeout_ms": (100, 600000, 3000),
+    "backoff_max_ms": (100, 3600000, 60000),
+    "connect_timeout_ms": (100, 120000, 10000),
+}
+OUTBOX_FIELDS = {
+    "ram_records": (4, 255, 64),
+    "spill_records": (1, 127, 32),
+    "spill_age_s": (1, 86400, 600),
+    "segment_bytes": (4096, 1048576, 4096),
+    "capacity_bytes": (12288, _BYTES_MAX, 262144),
+}
+OTHER_FIELDS = {
+    "trial_samples": (1, 1000, 5),
+    "trial_timeout_ms": (1000, 3600000, 300000),  # for the gateway's ack, on the network's clock
+    "watchdog_ms": (1000, 600000, 60000),
+    "health_s": (10, 86400, 3600),
+}
+_TOP = ("device", "class", "fleet", "board", "gateway", "wifi", "clock", "sampling", "sensors", "actuators")
+_TOP = _TOP + ("model_keys", "link", "outbox")
+
+
+def load(path="/config.json"):
+    """Read and check the file. Raises ConfigError."""
+    try:
+        with open(path) as file:
+            text = file.read()
+    except OSError:
+        raise ConfigError("file", "is missing: provision the board")
+    try:
+        return parse(json.loads(text))
+    except ValueError:
+        raise ConfigError("file", "is not JSON")
+
+
+def parse(data):
+    """A decoded file into Settings. Raises ConfigError naming the field."""
+    _keys("", data, _TOP + tuple(OTHER_FIELDS))
+    config = Settings()
+    config.device = _device_id("device", data.get("device"))
+    config.device_class = _device_id("class", data.get("class", "default"))
+    config.fleet = _device_id("fleet", data.get("fleet", "default"))
+    config.board = _text("board", data.get("board", ""))
+    gateway = data.get("gateway")
+    _keys("gateway", gateway, ("host", "port", "user", "password"))
+    config.host = _text("gateway.host", gateway.get("host"), 1)
+    config.port = _integer("gateway.port", gateway.get("port", 1883), 1, 65535)
+    config.user = _text("gateway.user", gateway.get("user", "")) or None
+    config.password = _text("gateway.password", gateway.get("password", ""))
+    wifi = data.get("wifi", {})
+    _keys("wifi", wifi, ("ssid", "password"))
+    config.ssid = _text("wifi.ssid", wifi.get("ssid", ""))
+    config.wifi_password = _text("wifi.password", wifi.get("password", ""))
+    config.clock = data.get("clock", "gateway")
+    if config.clock not in ("rtc", "gateway"):
+        raise ConfigError("clock", 'must be "rtc" or "gateway"')
+    _sampling(config, data.get("sampling"))
+    config.channels = []
+    config.sensors = _sensors(data.get("sensors"), config.channels)
+    config.actuators = _actuators(data.get("actuators", []), config.channels)
+    config.model_keys = _model_keys(data.get("model_keys", []))
+    config.link = _fields("link", data.get("link", {}), LINK_FIELDS)
+    config.outbox = _outbox(data.get("outbox", {}))
+    for name in OTHER_FIELDS:
+        low, high, default = OTHER_FIELDS[name]
+        setattr(config, name, _integer(name, data.get(name, default), low, high))
+    return config
+
+
+def _keys(where, data, known):
+    if not isinstance(data, dict):
+        raise ConfigError(where or "file", "must be an object")
+    for name in data:
+        if name not in known:
+            raise ConfigError(where + "." + name if where else name, "is not a known key")
+
+
+def _device_id(where, value):
+    if not is_device_id(value):
+        raise ConfigError(where, "must match [a-z0-9-]{1,32}")
+    return value
+
+
+def _text(where, value, shortest=0):
+    if not isinstance(value, str) or not shortest <= len(value) <= 128:
+        raise ConfigError(where, "must be a text of %d to 128 characters" % shortest)
+    return value
+
+
+def _integer(where, value, low, high):
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise ConfigError(where, "must be an integer between %d and %d" % (low, high))
+    return value
+
+
+def _list(where, value, shortest, longest):
+    if not isinstance(value, list) or not shortest <= len(value) <= longest:
+        raise ConfigError(where, "must be a list of %d to %d entries" % (shortest, longest))
+    return value
+
+
+def _fields(where, data, fields):
+    """Integers by name."""
+    _keys(where, data, fields)
+    out = {}
+    for name in fields:
+        low, high, default = fields[name]
+        out[name] = _integer(where + "." + name, data.get(name, default), low, high)
+    return out
+
+
+def _outbox(data):
+    out = _fields("outbox", data, OUTBOX_FIELDS)
+    if out["spill_records"] > out["ram_records"] // 2:
+        raise ConfigError("outbox.spill_records", "must be at most half of ram_records")
+    if out["capacity_bytes"] < 3 * out["segment_bytes"]:
+        raise ConfigError("outbox.capacity_bytes", "must hold three segments")
+    return out
+
+
+def _sampling(config, data):
+    _keys("sampling", data, ("period_ms", "strobe_pin"))
+    if len(data) != 1:
+        raise ConfigError("sampling", "must have either period_ms or strobe_pin")
+    config.period_ms = 0
+    config.strobe_pin = None
+    if "period_ms" in data:
+        config.period_ms = _integer("sampling.period_ms", data["period_ms"], 20, 86400000)
+    else:
+        config.strobe_pin = _integer("sampling.strobe_pin", data["strobe_pin"], 0, _PIN_MAX)
+
+
+def _sensors(data, channels):
+    sensors = []
+    names = set()
+    for i, item in enumerate(_list("sensors", data, 1, CHANNELS_MAX)):
+        where = "sensors.%d" % i
+        _keys(where, item, ("type", "pin", "rom", "channels"))
+        kind = item.get("type")
+        if kind not in SENSOR_KINDS:
+            raise ConfigError(where + ".type", "must be one of " + ", ".join(sorted(SENSOR_KINDS)))
+        pin = None
+        if kind != "chip":
+            pin = _integer(where + ".pin", item.get("pin"), 0, _PIN_MAX)
+        wanted = item.get("channels", {})
+        _keys(where + ".channels", wanted, SENSOR_KINDS[kind])
+        numbers = {}
+        for quantity in SENSOR_KINDS[kind]:
+            if quantity not in wanted:
+                continue
+            name = _text(where + ".channels." + quantity, wanted[quantity], 1)
+            if name in names:
+                raise ConfigError(where + ".channels." + quantity, "names a channel twice: " + name)
+            names.add(name)
+            numbers[quantity] = len(channels)
+            channels.append(Channel(name, quantity, UNITS[quantity]))
+        if not numbers:
+            raise ConfigError(where + ".channels", "must name at least one channel")
+        sensors.append(Sensor(kind, pin, _rom(where + ".rom", item.get("rom")), numbers))
+    if len(channels) > CHANNELS_MAX:
+        raise ConfigError("sensors", "more than %d channels" % CHANNELS_MAX)
+    return sensors
+
+
+def _hex(where, value, size):
+    try:
+        if len(value) != size * 2:
+            raise ValueError
+        return bytes(int(value[i : i + 2], 16) for i in range(0, size * 2, 2))
+    except (TypeError, ValueError):
+        raise ConfigError(where, "must be %d hexadecimal digits" % (size * 2))
+
+
+def _rom(where, value):
+    return None if value is None else _hex(where, value, 8)
+
+
+def _actuators(data, channels):
+    actuators = []
+    for i, item in enumerate(_list("actuators", data, 0, 8)):
+        where = "actuators.%d" % i
+        _keys(where, item, ("type", "pin", "channel", "on", "active", "safe"))
+        if item.get("type") not in ("relay", "led", "buzzer"):
+            raise ConfigError(where + ".type", "must be relay, led or buzzer")
+        pin = _integer(where + ".pin", item.get("pin"), 0, _PIN_MAX)
+        number = -1
+        for at, channel in enumerate(channels):
+            if channel.name == item.get("channel"):
+                number = at
+        if number < 0:
+            raise ConfigError(where + ".channel", "is none of the sensors' channels")
+        on = _list(where + ".on", item.get("on", ["high", "low"]), 1, len(ALARMS))
+        for name in on:
+            if name not in ALARMS:
+                raise ConfigError(where + ".on", "may hold " + ", ".join(ALARMS))
+        active = _integer(where + ".active", item.get("active", 1), 0, 1)
+        safe = _integer(where + ".safe", item.get("safe", 0), 0, 1)
+        actuators.append(Actuator(item["type"], pin, number, on, active, safe))
+    return actuators
+
+
+def _model_keys(data):
+    keys = []
+    for i, item in enumerate(_list("model_keys", data, 0, 8)):
+        where = "model_keys.%d" % i
+        _keys(where, item, ("id", "key"))
+        keys.append(_hex(where + ".key", item.get("key"), 64))
+    return keys

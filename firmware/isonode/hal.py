@@ -1,0 +1,277 @@
+"""The board as the application sees it: pins, clocks, radio, sockets, waiting.
+
+The only file that imports machine, network, esp32, select and socket. It knows how ports differ and nothing about
+readings, MQTT or the outbox. Runs on ESP32, RP2 (Pico W), the unix port and the virtual board. The application's one
+waiting point is `wait`.
+"""
+
+import errno
+import gc
+import os
+import select
+import socket
+import sys
+import time
+
+import machine
+from micropython import const
+
+try:
+    import network
+except ImportError:  # unix port: the host's network is always up
+    network = None
+try:
+    import esp32
+except ImportError:
+    esp32 = None
+
+IS_RP2 = sys.platform == "rp2"
+
+# `ticks_*` wrap at 2^30 ms and may only be compared with ticks_diff.
+ticks_ms = time.ticks_ms
+ticks_add = time.ticks_add
+ticks_diff = time.ticks_diff
+# A virtual board's clock may run faster than the network's; on a chip they are one.
+net_ticks_ms = getattr(time, "net_ticks_ms", time.ticks_ms)
+
+POLLIN = select.POLLIN
+POLLOUT = select.POLLOUT
+POLLERR = select.POLLERR
+POLLHUP = select.POLLHUP
+
+# Called for each sample and each record, when the board offers it (virtual boards do); see app.py.
+tap = getattr(machine, "tap", None)
+
+RESET_UNKNOWN, RESET_POWER_ON, RESET_HARD, RESET_WATCHDOG, RESET_DEEP_SLEEP, RESET_SOFT = range(6)
+RESET_NAMES = ("unknown", "power_on", "hard", "watchdog", "deep_sleep", "soft")
+
+_WDT_RP2_MAX_MS = const(8388)  # RP2040 datasheet, section 4.7: 24-bit counter at 1 us that counts down by two
+_EPOCH_2000_UNIX_S = 946684800
+_EPOCH_2025_UNIX_S = 1735689600  # isocore.frame.EPOCH_BASE_UNIX_S
+# EINPROGRESS is 115 on Linux and 119 in lwIP's errno.h, which the boards use.
+_IN_PROGRESS = (115, 119, getattr(errno, "EINPROGRESS", 119))
+
+_virtual_wait = getattr(select, "virtual_wait", None)
+
+
+# ---- waiting -------------------------------------------------------------------------------------------------------
+
+
+def poller():
+    """A new poll object for `wait`."""
+    return select.poll()
+
+
+_WAIT_MS_MAX = 1 << 28  # 3 days; ticks wrap at 2^30 ms
+
+
+def wait(poll, sock, due_ms, net_timeout_ms):
+    """Wait until the board clock advanced `due_ms`, the network clock `net_timeout_ms`, or something is ready.
+
+    -1: no bound on that clock; at least one must be bounded. Returns the poll events of `sock`, 0 if there are none.
+    Never waits longer than a quarter of the ticks' span, so that whoever accumulates ticks cannot miss a wrap.
+    """
+    if due_ms < 0 or due_ms > _WAIT_MS_MAX:
+        due_ms = _WAIT_MS_MAX
+    if _virtual_wait is not None:
+        ready = _virtual_wait(poll, due_ms, net_timeout_ms)
+    else:
+        timeout_ms = due_ms
+        if timeout_ms < 0 or 0 <= net_timeout_ms < timeout_ms:
+            timeout_ms = net_timeout_ms
+        ready = poll.ipoll(timeout_ms)
+    events = 0
+    for item in ready:
+        if item[0] is sock:
+            events |= item[1]
+    return events
+
+
+def sleep_ms(duration_ms):
+    """Do nothing; only for the way to a reset."""
+    time.sleep_ms(duration_ms)
+
+
+# ---- pins, watchdog, resets ----------------------------------------------------------------------------------------
+
+
+def pin_open(number):
+    """A pin for a driver that sets its own mode (1-Wire, DHT)."""
+    return machine.Pin(number)
+
+
+def pin_out(number, level):
+    """An output that starts at `level`."""
+    return machine.Pin(number, machine.Pin.OUT, value=level)
+
+
+def on_rising(number, handler):
+    """Call handler(pin) on each rising edge of an input."""
+    pin = machine.Pin(number, machine.Pin.IN)
+    pin.irq(handler=handler, trigger=machine.Pin.IRQ_RISING)
+    return pin
+
+
+def watchdog(timeout_ms):
+    """Start the watchdog, shortened to what the chip can do. Returns None where there is none (unix port)."""
+    maker = getattr(machine, "WDT", None)
+    if maker is None:
+        return None
+    return maker(timeout=min(timeout_ms, _WDT_RP2_MAX_MS) if IS_RP2 else timeout_ms)
+
+
+def reset():
+    """Restart the board as after a reset pulse."""
+    machine.reset()
+
+
+def reset_cause():
+    """Why the board started: a RESET_* number, the same on every port."""
+    cause = getattr(machine, "reset_cause", None)
+    if cause is None:
+        return RESET_UNKNOWN
+    value = cause()
+    names = ("PWRON_RESET", "HARD_RESET", "WDT_RESET", "DEEPSLEEP_RESET", "SOFT_RESET")
+    for i, name in enumerate(names):
+        if getattr(machine, name, None) == value:
+            return i + 1
+    return RESET_UNKNOWN
+
+
+def rtc_memory():
+    """Bytes that survive all resets but a power cut; b"" where the chip offers none (RP2)."""
+    try:
+        return bytes(machine.RTC().memory())
+    except AttributeError:
+        return b""
+
+
+def set_rtc_memory(data):
+    """Keep `data` over resets where the chip can. Returns whether it can."""
+    try:
+        machine.RTC().memory(data)
+        return True
+    except AttributeError:
+        return False
+
+
+def set_tap_boot(boot):
+    """Tell a virtual board's tap which boot the records belong to."""
+    if tap is not None:
+        machine.tap_boot = boot
+
+
+# ---- figures -------------------------------------------------------------------------------------------------------
+
+
+def chip_temperature_milli():
+    """Temperature of the chip in m degC, or None where it has no sensor."""
+    if esp32 is not None:
+        if hasattr(esp32, "mcu_temperature"):  # ESP32-S2, S3, C3: whole degC
+            return int(esp32.mcu_temperature() * 1000)
+        if hasattr(esp32, "raw_temperature"):  # ESP32: whole degF
+            return (int(esp32.raw_temperature()) - 32) * 5000 // 9
+    if IS_RP2:
+        # RP2040 datasheet section 4.9.5: T = 27 - (V - 0.706) / 0.001721, V = 3.3 * reading / 65535; in microvolts
+        microvolts = machine.ADC(4).read_u16() * 3300 // 65535 * 1000
+        return 27000 - (microvolts - 706000) * 1000 // 1721
+    return None
+
+
+def heap_free_bytes():
+    """Free bytes of the MicroPython heap once its garbage is collected, which takes a few ms."""
+    gc.collect()
+    return gc.mem_free()
+
+
+def idf_heap_free_bytes():
+    """Free bytes of ESP-IDF's data heap, from which sockets and TLS live; None elsewhere."""
+    if esp32 is None or not hasattr(esp32, "idf_heap_info"):
+        return None
+    return sum(region[1] for region in esp32.idf_heap_info(esp32.HEAP_DATA))
+
+
+def flash_free_bytes(path="/"):
+    """Free bytes of the file system."""
+    figures = os.statvfs(path)
+    return figures[0] * figures[3]
+
+
+def wall():
+    """Wall clock as (seconds since 2025-01-01T00:00:00Z, milliseconds). Makes garbage: not for hot paths."""
+    base = _EPOCH_2000_UNIX_S if time.gmtime(0)[0] == 2000 else 0
+    if hasattr(time, "time_ns"):
+        ns = time.time_ns()
+        return ns // 1000000000 + base - _EPOCH_2025_UNIX_S, ns // 1000000 % 1000
+    return int(time.time()) + base - _EPOCH_2025_UNIX_S, 0
+
+
+def random_below(limit):
+    """A random integer in 0..limit-1 (limit at most 2^24), from the chip's own source."""
+    raw = os.urandom(3)
+    return (raw[0] | raw[1] << 8 | raw[2] << 16) % limit
+
+
+# ---- network -------------------------------------------------------------------------------------------------------
+
+_wlan = None
+
+
+def wifi_begin(ssid, password):
+    """Switch the radio on and start joining. Returns at once; "" as ssid means that the network needs no joining."""
+    global _wlan
+    if network is None or not ssid:
+        return
+    if _wlan is None:
+        _wlan = network.WLAN(network.STA_IF)
+    _wlan.active(True)
+    if hasattr(network.WLAN, "PM_NONE"):  # Pico W: power save loses packets for seconds; must follow active(True)
+        _wlan.config(pm=network.WLAN.PM_NONE)
+    if not _wlan.isconnected():
+        _wlan.connect(ssid, password or None)
+
+
+def wifi_end():
+    """Leave the network and switch the radio off, so that the next wifi_begin starts afresh."""
+    if _wlan is not None:
+        try:
+            _wlan.disconnect()
+        except OSError:
+            pass  # ESP-IDF: not connected, which is what is wanted
+        _wlan.active(False)
+
+
+def wifi_up():
+    """True while the board has an address."""
+    return _wlan is None or _wlan.isconnected()
+
+
+def rssi_dbm():
+    """Signal strength, or None."""
+    if _wlan is None or not _wlan.isconnected():
+        return None
+    try:
+        return _wlan.status("rssi")
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def resolve(host, port):
+    """Socket address of host:port. May block in lwIP's resolver when `host` is a name; raises OSError."""
+    return socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM)[0][-1]
+
+
+def open_socket(address):
+    """A non-blocking TCP socket on its way to `address`; POLLOUT says when it has arrived. Raises OSError."""
+    sock = socket.socket()
+    try:
+        sock.setblocking(False)
+        if hasattr(socket, "TCP_NODELAY"):
+            sock.setsockopt(getattr(socket, "IPPROTO_TCP", 6), socket.TCP_NODELAY, 1)
+        sock.connect(address)
+    except OSError as error:
+        if error.args and error.args[0] in _IN_PROGRESS:
+            return sock
+        sock.close()
+        raise
+    return sock

@@ -1,0 +1,400 @@
+"""The link: frames out of the outbox to the gateway, acknowledgements back, over one MQTT session that may break.
+
+A state machine that the application's loop steps. All its deadlines run on the network's clock.
+
+    PAUSE -> WIFI -> CONNECTING -> GREETING -> SUBSCRIBING -> UP -> (any error) -> PAUSE, with full-jitter back-off
+
+Bound of one `step`: at most READS_MAX * CHUNK_BYTES (4 KB) read, _SENDS_MAX packets built and written, none of it
+waiting. The one exception is the resolver, when the gateway is given by name and its address is not known yet: lwIP may
+block there for seconds; the address is kept until connecting to it fails.
+
+Rules of delivery (design section 3): frames go in order of (boot, seq), at most `window` unacknowledged; an ack frees
+the outbox; without progress for the ack time-out everything from the watermark on is sent again, after three such
+rounds the session is renewed, which publishes `meta` and with it the floor. Event frames overtake a backlog. Must not
+know sensors, filters or the flash.
+"""
+
+import json
+
+from micropython import const
+
+from isocore import topics
+from isonode.errors import LinkError, LinkRefused
+
+STATE_NAMES = ("pause", "wifi", "connecting", "greeting", "subscribing", "up")
+
+_PAUSE = const(0)
+_WIFI = const(1)
+_CONNECTING = const(2)
+_GREETING = const(3)
+_SUBSCRIBING = const(4)
+_UP = const(5)
+
+_SENDS_MAX = const(4)
+_BACKOFF_MS = const(500)
+_WIFI_MS = const(30000)  # for joining; then the radio is switched off and on
+_ROUNDS_MAX = const(3)  # ack time-outs in a row before the session is renewed
+_NEAR_RECORDS = const(32)  # an event this close behind what was sent needs not overtake
+
+
+class Link:
+    """port: the hal, or what stands for it in a test; session: mqtt.Session; options: config.LINK_FIELDS."""
+
+    def __init__(self, port, poll, session, outbox, config):
+        self._port = port
+        self._poll = poll
+        self._session = session
+        self._outbox = outbox
+        self._config = config
+        self._options = config.link
+        self._topic = {leaf: topics.topic(config.device, leaf) for leaf in topics.LEAVES}
+        self._ack_topic = self._topic[topics.ACK].encode()
+        self._model_topic = self._topic[topics.MODEL_SET].encode()
+        session.set_last_will(self._topic[topics.STATUS], b"offline", True)
+        self.on_model = None  # called with a memoryview of a model/set message, valid until it returns
+        self.on_ack = None  # called with (unix seconds, ms) of each of the gateway's acks
+        self.describe = None  # returns the bytes of `meta`
+        self.state = _PAUSE
+        self.sock = None
+        self.boot = 0
+        self.head_seq = 0  # last seq appended, kept by the application
+        self.hurry_seq = 0  # send without lingering up to this one
+        self.last_error = ""
+        self.linger_ms = config.link["linger_ms"]  # how long a report waits for company; events never do
+        self.frames_sent = 0
+        self.retransmits = 0
+        self.connects = 0
+        self.bad_messages = 0
+        self._retained = {}  # leaf: payload, published at every connect and when changed
+        self._dirty = []
+        self._address = None
+        self._until = port.net_ticks_ms()
+        self._attempt = 0
+        self._in_flight = []  # (boot, first seq, last seq)
+        self._cursor_boot = 0
+        self._cursor_seq = 0
+        self._rounds = 0
+        self._resent = False
+        self._ack_by = 0
+        self._linger_until = None
+        self._last_in = 0
+        self._pinged = False
+        self._polled_out = False
+        self._more = False
+
+    # ---- for the application ---------------------------------------------------------------------------------------
+
+    def retain(self, leaf, payload):
+        """Publish a retained message now or when connected, and again at every connect."""
+        self._retained[leaf] = payload
+        if self.state == _UP and leaf not in self._dirty:
+            self._dirty.append(leaf)
+
+    def appended(self, seq, urgent):
+        """Records up to `seq` are in the outbox; urgent: there is an event among the new ones. Allocates nothing."""
+        self.head_seq = seq
+        if urgent:
+            self.hurry_seq = seq
+
+    def step(self, events):
+        """One bounded step; `events` are the socket's poll events. Never raises for what the network does."""
+        now = self._port.net_ticks_ms()
+        self._more = False
+        try:
+            if self.state > _WIFI and not self._port.wifi_up():
+                raise LinkError("wifi", "lost")
+            if self.state == _UP:
+                self._step_up(now)
+            elif self.state == _PAUSE:
+                if self._passed(now, self._until):
+                    self._join(now)
+            elif self.state == _WIFI:
+                self._step_wifi(now)
+            elif self.state == _CONNECTING:
+                self._step_connecting(now, events)
+            else:
+                self._step_greeting(now)
+            self._watch_output()
+        except LinkError as error:
+            self._fail(error)
+
+    def next_ms(self):
+        """Milliseconds of network time after which `step` has something to do without the socket being ready."""
+        if self._more:
+            return 0
+        port = self._port
+        now = port.net_ticks_ms()
+        if self.state != _UP:
+            left = port.ticks_diff(self._until, now)
+            if self.state == _WIFI:
+                left = min(left, 200)
+        else:
+            left = port.ticks_diff(self._ping_at(), now)
+            if self._in_flight:
+                left = min(left, port.ticks_diff(self._ack_by, now))
+            if self._linger_until is not None:
+                left = min(left, port.ticks_diff(self._linger_until, now))
+        return left if left > 0 else 0
+
+    def close(self):
+        """Drop the session, without a farewell: the broker publishes the will."""
+        self._close_socket()
+        self.state = _PAUSE
+
+    # ---- connecting ------------------------------------------------------------------------------------------------
+
+    def _passed(self, now, deadline):
+        return self._port.ticks_diff(now, deadline) >= 0
+
+    def _join(self, now):
+        self._port.wifi_begin(self._config.ssid, self._config.wifi_password)
+        self.state = _WIFI
+        self._until = self._port.ticks_add(now, _WIFI_MS)
+        self._step_wifi(now)
+
+    def _step_wifi(self, now):
+        if self._port.wifi_up():
+            self._connect(now)
+        elif self._passed(now, self._until):
+            self._port.wifi_end()
+            raise LinkError("wifi", "not joined")
+
+    def _connect(self, now):
+        if self._address is None:
+            try:
+                self._address = self._port.resolve(self._config.host, self._config.port)
+            except OSError as error:
+                raise LinkError("resolve", self._config.host + " " + repr(error))
+            now = self._port.net_ticks_ms()
+        try:
+            self.sock = self._port.open_socket(self._address)
+        except OSError as error:
+            self._address = None
+            raise LinkError("connect", repr(error))
+        self._session.attach(self.sock)
+        self._poll.register(self.sock, self._port.POLLIN | self._port.POLLOUT)
+        self._polled_out = True
+        self.state = _CONNECTING
+        self._until = self._port.ticks_add(now, self._options["connect_timeout_ms"])
+
+    def _step_connecting(self, now, events):
+        if events & (self._port.POLLERR | self._port.POLLHUP):
+            self._address = None
+            raise LinkError("connect", "refused")
+        if events & self._port.POLLOUT:
+            self.state = _GREETING
+            self._until = self._port.ticks_add(now, self._options["connect_timeout_ms"])
+            self._session.put_connect()
+            self._session.flush()
+        elif self._passed(now, self._until):
+            self._address = None
+            raise LinkError("timeout", "connecting")
+
+    def _step_greeting(self, now):
+        """GREETING: until CONNACK. _SUBSCRIBING: until both subscriptions are granted."""
+        self._session.receive(self._message)
+        if self.state == _GREETING:
+            if self._session.flush() and self._session.accepted:
+                self.state = _SUBSCRIBING
+                self._session.put_subscribe(self._ack_topic)
+                self._session.put_subscribe(self._model_topic)
+                self._session.flush()
+        elif self._session.flush() and self._session.granted >= 2:
+            self._came_up(now)
+            return
+        if self._passed(now, self._until):
+            raise LinkError("timeout", STATE_NAMES[self.state])
+
+    def _came_up(self, now):
+        self.state = _UP
+        self.connects += 1
+        self._last_in = now
+        self._pinged = False
+        self._rounds = 0
+        self._rewind()
+        self._retained[topics.STATUS] = b"online"
+        self._retained[topics.META] = self.describe()
+        first = [topics.META, topics.STATUS]
+        self._dirty = first + [leaf for leaf in self._retained if leaf not in first]
+        self._more = True
+
+    def _fail(self, error):
+        self.last_error = str(error)
+        self._close_socket()
+        self.state = _PAUSE
+        ceiling = min(_BACKOFF_MS << min(self._attempt, 16), self._options["backoff_max_ms"])
+        if isinstance(error, LinkRefused):
+            ceiling = self._options["backoff_max_ms"]
+        self._attempt += 1
+        pause_ms = 50 + self._port.random_below(ceiling)
+        self._until = self._port.ticks_add(self._port.net_ticks_ms(), pause_ms)
+
+    def _close_socket(self):
+        sock = self.sock
+        self.sock = None
+        if sock is not None:
+            try:
+                self._poll.unregister(sock)
+            except (KeyError, OSError):
+                pass  # never registered: nothing to undo
+        self._session.close()
+        self._linger_until = None
+        self._dirty = []
+
+    def _watch_output(self):
+        """Ask for POLLOUT only while there is something to send, or the poll would never wait."""
+        if self.sock is not None and self.state > _CONNECTING and self._session.sending != self._polled_out:
+            self._polled_out = not self._polled_out
+            self._poll.modify(self.sock, self._port.POLLIN | (self._port.POLLOUT if self._polled_out else 0))
+
+    # ---- up --------------------------------------------------------------------------------------------------------
+
+    def _ping_at(self):
+        """When the broker's silence asks for a ping, or, after it, for giving up: 0.5 and 1.5 keep-alives."""
+        half_ms = self._options["keepalive_s"] * 500
+        return self._port.ticks_add(self._last_in, half_ms * 3 if self._pinged else half_ms)
+
+    def _step_up(self, now):
+        if self._session.receive(self._message):
+            self._last_in = now
+            self._pinged = False
+        if self._in_flight and self._passed(now, self._ack_by):
+            self._no_ack(now)
+        if self._pinged and self._passed(now, self._ping_at()):
+            raise LinkError("silence", "no answer to a ping")
+        for _ in range(_SENDS_MAX):
+            if not self._session.flush() or not self._put_next(now):
+                return
+        self._more = self._session.flush()
+
+    def _put_next(self, now):
+        """Put the next packet into the session, the most pressing first. False when there is none."""
+        if self._dirty:
+            leaf = self._dirty.pop(0)
+            self._session.put_publish(self._topic[leaf], self._retained[leaf], True)
+            return True
+        if not self._pinged and self._passed(now, self._ping_at()):
+            self._pinged = True
+            self._session.put_ping()
+            return True
+        frame = self._next_urgent() or self._next_frame(now)
+        if frame is None:
+            return False
+        self.frames_sent += 1
+        self._session.put_publish(self._topic[topics.UP], frame)
+        return True
+
+    def _next_urgent(self):
+        """A frame of events that a backlog, or a full window, keeps from being sent in its turn."""
+        if self.hurry_seq <= self._cursor_seq and self._cursor_boot >= self.boot:
+            return None  # already sent in order
+        if len(self._in_flight) < self._options["window"] and self._is_near_head():
+            return None  # next in order anyway
+        urgent = self._outbox.next_urgent()
+        return None if urgent is None else urgent[0]
+
+    def _is_near_head(self):
+        return self._cursor_boot == self.boot and self.head_seq - self._cursor_seq <= _NEAR_RECORDS
+
+    def _next_frame(self, now):
+        if len(self._in_flight) >= self._options["window"]:
+            return None
+        if self._cursor_boot == self.boot and self._cursor_seq >= self.head_seq:
+            self._linger_until = None
+            return None
+        lingered = self._linger_until is not None and self._passed(now, self._linger_until)
+        hurry = self.hurry_seq > self._cursor_seq or self._cursor_boot < self.boot
+        item = self._outbox.next_frame(self._cursor_boot, self._cursor_seq, seal=lingered or hurry)
+        if item is None:
+            if self._linger_until is None:
+                self._linger_until = self._port.ticks_add(now, self.linger_ms)
+            return None
+        frame, boot, first, last = item
+        self._linger_until = None
+        if not self._in_flight:
+            self._set_ack_deadline(now)
+        self._in_flight.append((boot, first, last))
+        self._cursor_boot = boot
+        self._cursor_seq = last
+        return frame
+
+    def _set_ack_deadline(self, now):
+        wait_ms = self._options["ack_timeout_ms"]
+        if self._rounds:
+            wait_ms += self._port.random_below(min(wait_ms << self._rounds, self._options["backoff_max_ms"]))
+        self._ack_by = self._port.ticks_add(now, wait_ms)
+
+    def _no_ack(self, now):
+        self._rounds += 1
+        if self._rounds >= _ROUNDS_MAX:
+            raise LinkError("no_ack", "from the gateway")
+        self.retransmits += len(self._in_flight)
+        self._rewind()
+
+    def _rewind(self):
+        """Send again from the watermark on."""
+        self._in_flight = []
+        self._resent = False
+        self._outbox.urgent_again()
+        boot, seq = self._outbox.floor()
+        self._cursor_boot = boot
+        self._cursor_seq = seq - 1
+
+    # ---- incoming --------------------------------------------------------------------------------------------------
+
+    def _message(self, topic, payload):
+        if topic == self._ack_topic:
+            try:
+                self._take_ack(json.loads(bytes(payload).decode()))
+            except (ValueError, KeyError, TypeError, IndexError):
+                self.bad_messages += 1
+        elif topic == self._model_topic:
+            if payload and self.on_model is not None:
+                self.on_model(payload)
+        else:
+            self.bad_messages += 1
+
+    def _take_ack(self, ack):
+        boot = ack["boot"]
+        seq = ack["seq"]
+        got = ack.get("got")
+        now = self._port.net_ticks_ms()
+        if not isinstance(boot, int) or not isinstance(seq, int) or boot > self.boot:
+            raise ValueError("boot or seq")
+        if boot == self.boot and seq > self.head_seq:
+            raise ValueError("acks what was never sent")
+        if got is not None:
+            if boot == self.boot:
+                self._outbox.urgent_got(got[0], got[1])
+            self._fast_resend(boot, got[0], got[1])
+        self._apply_ack(boot, seq, now)
+        if self.on_ack is not None and isinstance(ack.get("t"), int):
+            self.on_ack(ack["t"], ack.get("ms", 0))
+
+    def _apply_ack(self, boot, seq, now):
+        if not self._outbox.ack(boot, seq):
+            if self._rounds:  # nothing new, but the gateway is back: no reason to wait longer
+                self._rounds = 0
+                self._set_ack_deadline(now)
+            return
+        floor = self._outbox.floor()
+        self._attempt = 0
+        self._rounds = 0
+        self._resent = False
+        self._in_flight = [flight for flight in self._in_flight if (flight[0], flight[2]) >= floor]
+        self._set_ack_deadline(now)
+        if (self._cursor_boot, self._cursor_seq + 1) < floor:
+            self._cursor_boot = floor[0]
+            self._cursor_seq = floor[1] - 1
+        self._more = True
+
+    def _fast_resend(self, boot, first, last):
+        """A frame came through that was sent after the oldest in flight: on one TCP connection that one is lost."""
+        flight = self._in_flight
+        if self._resent or len(flight) < 2 or (boot, first, last) not in flight[1:]:
+            return
+        if flight[0][0] != boot or flight[0][2] >= first:
+            return
+        self.retransmits += len(flight)
+        self._rewind()
+        self._resent = True

@@ -1,0 +1,361 @@
+"""Threshold models on the board: two slots, of which one is in force and the other is on trial, or free.
+
+Order of writes for a new model: container into the free slot, read back, then the state file, which alone says what is
+in force. A cut before the state file is replaced leaves the old model, one after it leaves the new one on trial; the
+slot in force is never written. The state file holds the SHA-256 of each slot, so a slot that rotted is never run.
+
+Trial: committed after `trial_samples` good samples and one ack of the gateway since; reverted, with the reason, when as
+many readings are out of its range first, when the ack does not come in time, or when the board restarted
+_TRIAL_BOOTS_MAX times meanwhile. A reverted sequence is not tried again. Knows no filter, no topic and no clock but the
+ticks it is given.
+"""
+
+import gc
+import hashlib
+import os
+import struct
+
+from micropython import const
+
+from isocore.errors import ModelError, SignatureError
+from isonode import durable, lazy
+from isonode.errors import ModelRefused
+
+_TRIAL_BOOTS_MAX = const(3)
+_SLOTS = ("a.bin", "b.bin")
+_NONE = const(255)
+_MAGIC = b"IMS1"
+# isocore.sign, which is loaded only to verify
+_HEADER_BYTES = const(18)
+_SIGNATURE_BYTES = const(64)
+_CONTAINER_BYTES_MAX = const(4096)
+_PIECE_BYTES = const(256)
+_STATE = "<BBBBIII32s32s"  # in force, on trial, boots in trial, reason; sequences in force, on trial, reverted; digests
+_REASONS = ("", "unhealthy", "no_ack", "reboots", "slot")
+
+
+def _read(path):
+    """The container in a slot, or None."""
+    try:
+        if os.stat(path)[6] > _CONTAINER_BYTES_MAX:
+            return None
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError:
+        return None
+
+
+def _digest(path):
+    """SHA-256 of a slot, read in small pieces; None when it cannot be read."""
+    sha = hashlib.sha256()
+    piece = memoryview(bytearray(_PIECE_BYTES))
+    try:
+        with open(path, "rb") as file:
+            while True:
+                count = file.readinto(piece)
+                if not count:
+                    return sha.digest()
+                sha.update(piece[:count])
+    except OSError:
+        return None
+
+
+def _forget():
+    """What verified a model is not needed until the next one comes."""
+    lazy.forget("isocore.sign")
+    lazy.forget("isocore.payload")
+
+
+class Models:
+    """`current`: the isocore Model that runs (on trial or not), or None for the built-in defaults."""
+
+    def __init__(self, folder, keys, identity, trial_samples, trial_timeout_ms):
+        """identity: (fleet, device, device class, firmware version); keys: trusted public keys, 64 bytes each."""
+        self._folder = folder
+        self._keys = keys
+        self._identity = identity
+        self._samples = trial_samples
+        self._timeout_ms = trial_timeout_ms
+        self.current = None
+        self.applied = 0  # models committed since boot
+        self.refused = 0
+        self.io_errors = 0
+        self.state = {"sequence": 0, "state": "committed", "id": ""}
+        self.changed = True  # `state` is to be published
+        self._force = _NONE
+        self._trial = _NONE
+        self._boots = 0
+        self._reason = 0
+        self._force_sequence = 0
+        self._trial_sequence = 0
+        self._reverted_sequence = 0
+        self._digests = [bytes(32), bytes(32)]
+        self._refused_id = b""
+        self._good = 0
+        self._bad = 0
+        self._ack_came = False
+        self._since = None
+
+    @property
+    def on_trial(self):
+        """True while the running model is not committed."""
+        return self._trial != _NONE
+
+    @property
+    def sequence(self):
+        """Sequence of the running model, 0 for the built-in defaults."""
+        return self.current.sequence if self.current is not None else 0
+
+    # ---- start -----------------------------------------------------------------------------------------------------
+
+    def open(self, now_unix_s=None):
+        """Find the model to run. A provisioned container in slot A counts as in force once its signature is checked."""
+        durable.make_folder(self._folder)
+        data = durable.load(self._path("state"), _MAGIC)
+        if data is None or len(data) != struct.calcsize(_STATE):
+            self._provisioned(now_unix_s)
+            return
+        (
+            self._force,
+            self._trial,
+            self._boots,
+            self._reason,
+            self._force_sequence,
+            self._trial_sequence,
+            self._reverted_sequence,
+            first,
+            second,
+        ) = struct.unpack(_STATE, data)
+        self._digests = [first, second]
+        if self._trial != _NONE:
+            self._resume_trial()
+            return
+        self.current = self._stored(self._force)
+        if self.current is None and self._force != _NONE:
+            self._force = _NONE
+            self._force_sequence = 0
+            self._report("reverted", 0, b"", "slot")
+        else:
+            self._report_current()
+
+    def _resume_trial(self):
+        self.current = self._stored(self._trial)
+        self._boots += 1
+        if self.current is None:
+            self._revert("slot")
+        elif self._boots > _TRIAL_BOOTS_MAX:
+            self._revert("reboots")
+        else:
+            self._try_save()
+            self._report("trial", self._trial_sequence, self._digests[self._trial])
+
+    def _provisioned(self, now_unix_s):
+        container = _read(self._path(_SLOTS[0]))
+        if container is None:
+            return
+        try:
+            self.current = self._verified(container, now_unix_s)
+        except ModelRefused as refusal:
+            self._report("refused", 0, hashlib.sha256(container).digest(), refusal.reason)
+            return
+        finally:
+            _forget()
+        self._force = 0
+        self._force_sequence = self.current.sequence
+        self._digests[0] = hashlib.sha256(container).digest()
+        self._try_save()
+        self._report_current()
+
+    def _stored(self, slot):
+        """The model in a slot, or None when it is not what was written there."""
+        if slot >= len(_SLOTS):
+            return None
+        path = self._path(_SLOTS[slot])
+        if _digest(path) != self._digests[slot]:
+            return None
+        from isocore import payload
+
+        container = _read(path)
+        try:
+            return payload.parse(container[_HEADER_BYTES : len(container) - _SIGNATURE_BYTES])
+        except ModelError:
+            return None
+        finally:
+            _forget()
+
+    # ---- a new one -------------------------------------------------------------------------------------------------
+
+    def offer(self, container, now_unix_s=None):
+        """A container came, as bytes or a memoryview. Returns True when it now runs on trial; else the old one stays.
+
+        Takes up to 0.7 s on an ESP32 (the signature) and some 34 KB of garbage. The container that runs, or was refused
+        last, is recognised and ignored, so a retained message costs nothing at every reconnect.
+        """
+        digest = hashlib.sha256(container).digest()
+        running = self._trial if self._trial != _NONE else self._force
+        if digest == self._refused_id or (running != _NONE and digest == self._digests[running]):
+            return False
+        gc.collect()
+        try:
+            offered = self._verified(container, now_unix_s)
+            if offered.sequence <= max(self._force_sequence, self._trial_sequence):
+                raise ModelRefused("sequence", "not above the stored one")
+            if offered.sequence == self._reverted_sequence:
+                raise ModelRefused("reverted", "tried before")
+            slot = 1 if self._force == 0 else 0
+            self._write(slot, container, digest)
+            self._put_on_trial(slot, offered.sequence, digest)
+        except ModelRefused as refusal:
+            self._refused_id = digest
+            self.refused += 1
+            self._report("refused", self.sequence, digest, refusal.reason)
+            return False
+        except MemoryError:
+            self.refused += 1
+            self._report("refused", self.sequence, digest, "memory")  # and tried again at the next connect
+            return False
+        finally:
+            _forget()
+            gc.collect()
+        self.current = offered
+        self._good = self._bad = 0
+        self._ack_came = False
+        self._since = None
+        self._report("trial", offered.sequence, digest)
+        return True
+
+    def _verified(self, container, now_unix_s):
+        from isocore import payload, sign
+
+        try:
+            content = sign.open_container(container, sign.KIND_MODEL, self._keys)
+        except SignatureError as error:
+            raise ModelRefused(error.reason, str(error))
+        try:
+            offered = payload.parse(content)
+        except ModelError as error:
+            raise ModelRefused("payload", str(error))
+        fleet, device, device_class, firmware = self._identity
+        reason = offered.why_not(fleet, device, device_class, firmware, now_unix_s)
+        if reason is not None:
+            raise ModelRefused(reason)
+        return offered
+
+    def _write(self, slot, container, digest):
+        """Into the free slot, and read back."""
+        if slot == self._trial:  # a newer one replaces the one on trial: the state must not point at what is torn
+            self._trial = _NONE
+            self._trial_sequence = 0
+            self._try_save()
+        try:
+            with open(self._path(_SLOTS[slot]), "wb") as file:
+                file.write(container)
+                file.flush()
+        except OSError as error:
+            raise ModelRefused("storage", repr(error))
+        if _digest(self._path(_SLOTS[slot])) != digest:
+            raise ModelRefused("storage", "read back differently")
+
+    def _put_on_trial(self, slot, sequence, digest):
+        """The one write that makes the new model count."""
+        before = self._digests[slot]
+        self._trial = slot
+        self._trial_sequence = sequence
+        self._digests[slot] = digest
+        self._boots = 0
+        try:
+            self._save()
+        except OSError as error:
+            self._trial = _NONE
+            self._trial_sequence = 0
+            self._digests[slot] = before
+            raise ModelRefused("storage", repr(error))
+
+    # ---- trial -----------------------------------------------------------------------------------------------------
+
+    def on_sample(self):
+        """A good sample while on trial. Allocates nothing."""
+        self._good += 1
+
+    def on_out_of_range(self):
+        """A reading that the running model calls impossible. Allocates nothing."""
+        self._bad += 1
+
+    def on_ack(self):
+        """The gateway acknowledged something."""
+        self._ack_came = True
+
+    def step(self, net_ticks, ticks_diff):
+        """Decide on the trial. Returns True when `current` changed (it was reverted)."""
+        if self._trial == _NONE:
+            return False
+        if self._since is None:
+            self._since = net_ticks
+        if self._bad >= self._samples:
+            return self._revert("unhealthy")
+        if self._good >= self._samples:
+            if self._ack_came:
+                self._commit()
+            elif ticks_diff(net_ticks, self._since) >= self._timeout_ms:
+                return self._revert("no_ack")
+        return False
+
+    def _commit(self):
+        self._force = self._trial
+        self._force_sequence = self._trial_sequence
+        self._trial = _NONE
+        self._trial_sequence = 0
+        self._try_save()
+        self.applied += 1
+        self._report_current()
+
+    def _revert(self, reason):
+        sequence = self._trial_sequence
+        digest = self._digests[self._trial]
+        self._reverted_sequence = sequence
+        self._trial = _NONE
+        self._trial_sequence = 0
+        self._reason = _REASONS.index(reason)
+        self._try_save()
+        self.current = self._stored(self._force)
+        self._report("reverted", sequence, digest, reason)
+        return True
+
+    # ---- state -----------------------------------------------------------------------------------------------------
+
+    def _path(self, name):
+        return self._folder + "/" + name
+
+    def _save(self):
+        data = struct.pack(
+            _STATE,
+            self._force,
+            self._trial,
+            min(self._boots, 255),
+            self._reason,
+            self._force_sequence,
+            self._trial_sequence,
+            self._reverted_sequence,
+            self._digests[0],
+            self._digests[1],
+        )
+        durable.save(self._path("state"), _MAGIC, data)
+
+    def _try_save(self):
+        """For decisions that are taken again after a restart, should the write fail."""
+        try:
+            self._save()
+        except OSError:
+            self.io_errors += 1
+
+    def _report_current(self):
+        if self._force == _NONE:
+            self._report("committed", 0, b"")
+        else:
+            self._report("committed", self._force_sequence, self._digests[self._force])
+
+    def _report(self, state, sequence, digest, reason=None):
+        self.state = {"sequence": sequence, "state": state, "id": "".join("%02x" % b for b in digest[:8])}
+        if reason is not None:
+            self.state["reason"] = reason
+        self.changed = True

@@ -1,0 +1,233 @@
+"""One MQTT session: umqtt.simple's packets, sent in one write each and read without ever blocking.
+
+The parent builds SUBSCRIBE, PUBLISH and PINGREQ into a capturing sink that stands where it expects its socket; its
+reads are never used, because they block for ever on boards (design section 7). CONNECT is built here: the parent would
+read the answer at once, and older copies cannot encode a length past 127. Works with umqtt.simple 1.3.4 and with
+micropython-lib's newer interface. Whatever goes wrong with the connection leaves here as LinkError. It knows no topics
+of ours, no records and no clock.
+"""
+
+import sys
+
+from micropython import const
+
+for _name in ("socket", "struct", "binascii"):
+    # umqtt.simple 1.3.4 imports the names of old; not every image still has them
+    sys.modules.setdefault("u" + _name, __import__(_name))
+
+from umqtt.simple import MQTTClient  # noqa: E402
+
+from isonode.errors import LinkError, LinkRefused  # noqa: E402
+from isonode.mqtt_reader import CONNACK, PUBLISH, SUBACK, ProtocolError, Reader, split_publish  # noqa: E402
+
+CHUNK_BYTES = 512
+_OUT_BYTES = const(1024)
+READS_MAX = 8  # chunks taken by one `receive`
+_CONNACK_CODES = ("", "protocol version", "client id", "server unavailable", "user or password", "not authorised")
+
+
+for _name in ("connect", "disconnect", "wait_msg", "check_msg"):
+    # must never run here, and the heap wants their kilobyte back
+    if hasattr(MQTTClient, _name):
+        delattr(MQTTClient, _name)
+
+
+class _Sink:
+    """Takes the place of the parent's socket: keeps what is written, and answers its SUBSCRIBE.
+
+    The one buffer, for what is on its way out; it grows when a packet needs it and is never given back, because a
+    packet a second in new memory would leave a small heap in pieces.
+    """
+
+    def __init__(self):
+        self.data = bytearray(_OUT_BYTES)
+        self.size = 0
+
+    def write(self, data, size=None):
+        if size is None:
+            size = len(data)
+        start = self.size
+        end = start + size
+        if end > len(self.data):
+            self.data.extend(bytes(end - len(self.data)))
+        view = memoryview(self.data)
+        view[start:end] = data if size == len(data) else memoryview(data)[:size]
+        self.size = end
+
+    def read(self, size):
+        """The SUBACK body that the parent's subscribe() asks for: length, packet id as sent, granted QoS 0."""
+        at = self.subscribed_at
+        return bytes((3, self.data[at + 2], self.data[at + 3], 0))
+
+
+class Session(MQTTClient):
+    """Packets out through `put_*` and `flush`, packets in through `receive`."""
+
+    def __init__(self, client_id, keepalive_s, body_bytes_max, user=None, password=None):
+        super().__init__(client_id, "", 1, user=user, password=password, keepalive=keepalive_s)
+        self.sock = _Sink()
+        self.set_callback(self._unused)
+        self.connection = None
+        self.granted = 0  # SUBACKs since the connection
+        self.accepted = False  # CONNACK came, and said yes
+        self._on_message = None
+        self._out_at = 0
+        self._chunk = memoryview(bytearray(CHUNK_BYTES))
+        self.reader = Reader(body_bytes_max, self._packet)
+
+    @staticmethod
+    def _unused(topic, message):
+        raise RuntimeError("umqtt's own reading must not run")
+
+    def attach(self, connection):
+        """Start over on a connected non-blocking socket, which this session closes."""
+        self.close()
+        self.connection = connection
+        self.granted = 0
+        self.accepted = False
+        self.reader.reset()
+
+    def close(self):
+        """Close the socket; harmless when there is none."""
+        connection = self.connection
+        self.connection = None
+        self.sock.size = 0
+        self._out_at = 0
+        if connection is not None:
+            try:
+                connection.close()
+            except OSError:
+                pass  # the peer was faster: closed is what is wanted
+
+    # ---- packets, each put behind what is already on its way; `flush` sends them -------------------------------------
+
+    def put_connect(self):
+        """CONNECT with a clean session, the will and the user, if any (MQTT 3.1.1 clause 3.1)."""
+        flags = 2
+        fields = [_bytes(self.client_id)]
+        if self.lw_topic:
+            flags |= 4 | self.lw_qos << 3 | (0x20 if self.lw_retain else 0)
+            fields.append(_bytes(self.lw_topic))
+            fields.append(_bytes(self.lw_msg))
+        if self.user is not None:
+            flags |= 0xC0
+            fields.append(_bytes(self.user))
+            fields.append(_bytes(self.pswd or ""))
+        body = bytearray(b"\x00\x04MQTT\x04")
+        body.extend(bytes((flags, self.keepalive >> 8, self.keepalive & 0xFF)))
+        for field in fields:
+            body.extend(bytes((len(field) >> 8, len(field) & 0xFF)))
+            body.extend(field)
+        head = bytearray(b"\x10")
+        size = len(body)
+        while size > 0x7F:
+            head.append(size & 0x7F | 0x80)
+            size >>= 7
+        head.append(size)
+        self.sock.write(head)
+        self.sock.write(body)
+
+    def put_subscribe(self, topic):
+        """SUBSCRIBE to one topic at QoS 0."""
+        if self.pid >= 65535:  # the parent's packet id never wraps
+            self.pid = 0
+        self.sock.subscribed_at = self.sock.size
+        self.subscribe(_bytes(topic))
+
+    def put_publish(self, topic, message, retain=False):
+        """PUBLISH at QoS 0: the acknowledgement that counts is the gateway's."""
+        self.publish(_bytes(topic), message, retain)
+
+    def put_ping(self):
+        """PINGREQ."""
+        self.ping()
+
+    def wait_msg(self):
+        """Stands in for the parent's blocking read: tells its subscribe() that a SUBACK came."""
+        return SUBACK
+
+    # ---- bytes -----------------------------------------------------------------------------------------------------
+
+    @property
+    def sending(self):
+        """True while not all is handed to the network."""
+        return self.sock.size > 0
+
+    def flush(self):
+        """Go on sending, one non-blocking write. True when nothing is left. Raises LinkError."""
+        end = self.sock.size
+        if not end:
+            return True
+        if self.connection is None:
+            raise LinkError("closed")
+        try:
+            count = self.connection.write(memoryview(self.sock.data)[self._out_at : end])
+        except OSError as error:
+            if _would_block(error):
+                return False
+            raise LinkError("io", repr(error))
+        if count:
+            self._out_at += count
+        if self._out_at < end:
+            return False
+        self.sock.size = 0
+        self._out_at = 0
+        return True
+
+    def receive(self, on_message):
+        """Take what has come, READS_MAX chunks at most, and call on_message(topic, payload) for each PUBLISH.
+
+        Never blocks. Returns True if anything came. Raises LinkError on EOF, errors and nonsense.
+        """
+        self._on_message = on_message
+        came = False
+        for _ in range(READS_MAX):
+            if self.connection is None:
+                break
+            try:
+                count = self.connection.readinto(self._chunk)
+            except OSError as error:
+                if _would_block(error):
+                    break
+                raise LinkError("io", repr(error))
+            if count is None:
+                break
+            if count == 0:
+                raise LinkError("closed", "by the broker")
+            came = True
+            try:
+                self.reader.feed(self._chunk[:count])
+            except ProtocolError as error:
+                raise LinkError("protocol", str(error))
+            if count < CHUNK_BYTES:
+                break
+        return came
+
+    def _packet(self, head, body):
+        kind = head & 0xF0
+        if kind == PUBLISH:
+            if not self.accepted:
+                raise ProtocolError("PUBLISH before CONNACK")
+            topic, payload, _ = split_publish(head, body)
+            self._on_message(topic, payload)
+        elif kind == CONNACK:
+            if self.accepted or len(body) != 2:
+                raise ProtocolError("CONNACK out of place")
+            if body[1]:
+                code = body[1]
+                raise LinkRefused("refused", _CONNACK_CODES[code] if code < len(_CONNACK_CODES) else str(code))
+            self.accepted = True
+        elif kind == SUBACK:
+            if len(body) != 3:
+                raise ProtocolError("SUBACK of %d bytes" % len(body))
+            if body[2] & 0x80:
+                raise LinkRefused("refused", "subscription")
+            self.granted += 1
+
+
+def _bytes(text):
+    return text.encode() if isinstance(text, str) else text
+
+
+def _would_block(error):
+    return bool(error.args) and error.args[0] == 11  # EAGAIN: 11 on Linux and in lwIP

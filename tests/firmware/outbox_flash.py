@@ -1,0 +1,80 @@
+"""Runs on MicroPython. A flash chip in RAM that counts its erases and can die in the middle of one operation.
+
+Follows the extended block protocol of MicroPython's `vfs.AbstractBlockDev` (library reference, "vfs", block devices).
+A dead chip answers with a negative error number, as the drivers on boards do: an exception would jump out of the middle
+of the file system's C code and leave its state as no board ever sees it.
+"""
+
+import vfs
+
+CUT_CLEAN = 0  # the operation that the power fails at does nothing
+CUT_TORN = 1  # it does half: half of the bytes programmed, half of the block erased
+CUT_DONE = 2  # it is done, and nothing after it
+_EIO = 5
+
+
+class RamFlash:
+    """`blocks` erase blocks of `block_bytes`, erased to 0xFF."""
+
+    def __init__(self, blocks, block_bytes, data=None):
+        self.blocks = blocks
+        self.block_bytes = block_bytes
+        self.data = bytearray(data) if data is not None else bytearray(b"\xff" * (blocks * block_bytes))
+        self.operations = 0  # programs and erases
+        self.erases = 0
+        self.dies_at = 0  # number of the operation that fails, 0: none
+        self.mode = CUT_CLEAN
+        self.dead = False
+        self._erased = b"\xff" * block_bytes
+
+    def readblocks(self, block, buf, offset=0):
+        if self.dead:
+            return -_EIO
+        at = block * self.block_bytes + offset
+        buf[:] = memoryview(self.data)[at : at + len(buf)]
+        return 0
+
+    def writeblocks(self, block, buf, offset=0):
+        return self._change(block * self.block_bytes + offset, buf, len(buf))
+
+    def ioctl(self, op, arg):
+        if op == 4:
+            return self.blocks
+        if op == 5:
+            return self.block_bytes
+        if op == 6:
+            self.erases += 1
+            return self._change(arg * self.block_bytes, self._erased, self.block_bytes)
+        return 0
+
+    def _change(self, at, content, size):
+        if self.dead:
+            return -_EIO
+        self.operations += 1
+        if self.operations == self.dies_at:
+            self.dead = True
+            if self.mode != CUT_CLEAN:
+                done = size if self.mode == CUT_DONE else size // 2
+                self.data[at : at + done] = memoryview(content)[:done]
+            return -_EIO
+        self.data[at : at + size] = content
+        return 0
+
+
+def format_and_mount(flash, path="/f"):
+    """An empty littlefs with the options that the ESP32 and RP2 ports use."""
+    vfs.VfsLfs2.mkfs(flash, progsize=32, readsize=32, lookahead=32)
+    mount(flash, path)
+
+
+def mount(flash, path="/f"):
+    """Mount what is there."""
+    vfs.mount(vfs.VfsLfs2(flash, progsize=32, readsize=32, lookahead=32), path)
+
+
+def unmount(path="/f"):
+    """Unmount; a chip that is dead has nothing more to say."""
+    try:
+        vfs.umount(path)
+    except OSError as error:
+        assert error.errno == _EIO
