@@ -1,0 +1,368 @@
+"""Connects the stages: broker -> ingest -> store -> batchers -> uploaders -> sinks. The only file that sees them all.
+
+Order of life: storage opens first and never waits for broker or cloud; at the end reading stops first, then what is
+queued is committed and acknowledged, then the rest is closed, within seconds whatever the cloud does.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import select
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+from gateway import __version__, wire
+from gateway.batcher import Batcher, Policy
+from gateway.config import Config, SinkConfig, load
+from gateway.control import ControlServer
+from gateway.errors import ConfigError, FatalError, GatewayError, StoreBusy
+from gateway.figures import families
+from gateway.ingest import SUBSCRIPTIONS, Ingest, Out, ack_message
+from gateway.messages import LANE_ALARMS, LANE_BACKFILL, LANE_LIVE, LANES, Batch, Committed
+from gateway.metrics import COUNTER, GAUGE, Family, Metrics
+from gateway.mqtt import BrokerLink
+from gateway.notify import Notifier
+from gateway.quarantine import apply
+from gateway.reload import plan
+from gateway.sinks.base import Tuning
+from gateway.sinks.make import make_sink, read_token
+from gateway.status import StatusServer
+from gateway.store import Reader, Store
+from gateway.uploader import Backoff, Circuit, Uploader
+
+log = logging.getLogger("isotherm")
+
+_STORE_STOP_S = 4.0
+_FLUSH_S = 1.0
+_WORKERS_STOP_S = 0.5
+# Counters shown before they first rise: an alert on an increase would miss the first one.
+_FROM_ZERO: tuple[tuple[str, dict[str, str]], ...] = (
+    ("ingest_dropped_total", {"leaf": "up"}),
+    ("ingest_meta_cleaned_total", {}),
+    ("store_conflicts_total", {}),
+    ("store_poisoned_total", {}),
+    ("store_set_aside_total", {}),
+    ("mqtt_disconnects_total", {}),
+)
+_AGAIN_MAX = 64  # batches of one sink on their way, past which none is taken out of quarantine
+
+
+class _Lane(NamedTuple):
+    reader: Reader
+    batcher: Batcher
+    uploader: Uploader
+
+
+def _policy(sink: SinkConfig) -> Policy:
+    slots = {LANE_ALARMS: sink.alarm_slots, LANE_LIVE: sink.live_slots, LANE_BACKFILL: sink.backfill_slots}
+    return Policy(sink.live_rows, sink.live_age_s, sink.backfill_rows, sink.backfill_after_s, slots)
+
+
+def _backoff(sink: SinkConfig) -> Backoff:
+    return Backoff(sink.backoff_base_s, sink.backoff_max_s, random.Random())
+
+
+class Gateway:
+    """The daemon. `run` blocks until `request_stop`."""
+
+    def __init__(
+        self, config: Config, wall_s: Callable[[], float] = time.time, notifier: Notifier | None = None
+    ) -> None:
+        self._config = config
+        self._wall_s = wall_s
+        self._started_s = time.monotonic()
+        self._born_s = wall_s()
+        self._notifier = notifier or Notifier(None)
+        # Flags and a pipe: a signal handler may do no more, since a lock it needs may be held by what it interrupts.
+        self._stopping = False
+        self._reloading = False
+        self._wake_r, self._wake_w = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._fatal: FatalError | None = None
+        self.metrics = Metrics()
+        self._lanes: dict[str, _Lane] = {}
+        store = config.store
+        self._store = Store(
+            config.store_path,
+            self.metrics,
+            queue_rows=store.queue_rows,
+            commit_rows=store.commit_rows,
+            commit_ms=store.commit_ms,
+            check_ms=store.check_ms,
+            on_commit=self._committed,
+            on_fatal=self._broken,
+            wall_s=wall_s,
+        )
+        self._ingest = Ingest(self._take, self.metrics, json_bytes_max=config.ingest.json_bytes_max, wall_s=wall_s)
+        self._link = BrokerLink(
+            config.mqtt.host,
+            config.mqtt.port,
+            config.client_id,
+            config.mqtt.keepalive_s,
+            SUBSCRIPTIONS,
+            self._ingest.handle,
+            self.metrics,
+            backoff_max_s=config.mqtt.backoff_max_s,
+        )
+        self._status_server: StatusServer | None = None
+        self._status_reader: Reader | None = None
+        self._control = ControlServer(config.control_path, self._change)
+
+    # -- life
+
+    def request_stop(self) -> None:
+        """Ask for an orderly end; safe in a signal handler."""
+        self._stopping = True
+        self._wake()
+
+    def request_reload(self) -> None:
+        """Ask for the configuration file to be read anew; safe in a signal handler."""
+        self._reloading = True
+        self._wake()
+
+    def _wake(self) -> None:
+        try:
+            os.write(self._wake_w, b"x")
+        except BlockingIOError:
+            return  # full: it will wake
+
+    def run(self) -> None:
+        """Work until asked to stop. Raises FatalError."""
+        try:
+            self._config.data_dir.mkdir(parents=True, exist_ok=True, mode=0o750)
+        except OSError as exc:
+            raise ConfigError(
+                f"{self._config.path}: gateway.data_dir {self._config.data_dir} cannot be made ({exc.strerror})"
+            ) from exc
+        self._store.open()
+        head_row = self._store.head_row
+        started = False
+        try:
+            for name in self._config.sinks:
+                self._lanes[name] = self._build_sink(name, head_row)
+            self._start_status()
+            self._store.start()
+            started = True
+            for lane in self._lanes.values():
+                lane.uploader.start()
+                lane.batcher.start()
+            self._control.start()
+            self._link.start()
+            log.info("gateway %s runs; store %s", self._config.gateway.id, self._config.store_path)
+            self._notifier.ready(self._summary())
+            self._attend()
+        finally:
+            self._notifier.stopping()
+            self._shut_down(started)
+        if self._fatal is not None:
+            raise self._fatal
+
+    def _shut_down(self, started: bool) -> None:
+        self._control.stop()
+        self._link.deafen()
+        if not self._store.stop(_STORE_STOP_S) and started:
+            log.error("the store could not commit what was queued; it was not acknowledged, boards send it again")
+        self._link.stop(_FLUSH_S)
+        for lane in self._lanes.values():
+            lane.batcher.stop(_WORKERS_STOP_S)
+            lane.uploader.stop(_WORKERS_STOP_S)
+            lane.reader.close()
+        if self._status_server is not None:
+            self._status_server.stop()
+        if self._status_reader is not None:
+            self._status_reader.close()
+
+    # -- while it runs
+
+    def _attend(self) -> None:
+        """Until asked to stop: reload when asked to, feed the watchdog as long as there is progress."""
+        patience_s = self._notifier.watchdog_s
+        turns = -1
+        while not self._stopping:
+            select.select([self._wake_r], [], [], patience_s / 4 if patience_s else None)
+            with suppress(BlockingIOError):  # nothing to drain: it was the time that woke us
+                os.read(self._wake_r, 4096)
+            if patience_s and self._store.turns != turns and self._threads_live():
+                turns = self._store.turns
+                self._notifier.feed()
+            if self._reloading:
+                self._reloading = False
+                self._reload()
+
+    def _threads_live(self) -> bool:
+        return self._store.alive and self._link.alive and all(lane.batcher.alive for lane in self._lanes.values())
+
+    def _summary(self) -> str:
+        sinks = ", ".join(self._config.sinks) or "none"
+        return f"gateway {self._config.gateway.id}, sinks: {sinks}"
+
+    def _reload(self) -> None:
+        """Read the file again: all of it is good and taken, or nothing changes."""
+        self._notifier.reloading()
+        try:
+            decided = plan(self._config, load(self._config.path))
+            tokens = {name: read_token(decided.config, sink) for name, sink in decided.config.sinks.items()}
+        except ConfigError as exc:
+            log.error("the configuration stays as it was: %s", exc)
+        else:
+            self._config = decided.config
+            logging.getLogger().setLevel(decided.config.log.level.upper())
+            self._ingest.tune(decided.config.ingest.json_bytes_max)
+            for name, sink in decided.config.sinks.items():
+                self._lanes[name].batcher.tune(_policy(sink))
+                self._lanes[name].uploader.tune(
+                    Tuning(tokens[name], sink.connect_timeout_s, sink.read_timeout_s), _backoff(sink)
+                )
+            log.warning("configuration read again; changed: %s", ", ".join(decided.changed) or "nothing")
+            if decided.waiting:
+                log.warning("changed in the file, but only a restart takes it up: %s", ", ".join(decided.waiting))
+        self._notifier.ready(self._summary())
+
+    def _change(self, request: dict[str, Any]) -> dict[str, Any]:
+        """In the control socket's thread: what a command asks for."""
+        operation, sink, number = request.get("do"), request.get("sink"), request.get("batch")
+        if operation not in ("retry", "drop") or not isinstance(sink, str) or not isinstance(number, int):
+            raise GatewayError("unknown request: do gateway and command have one version?")
+        if self._store.failing:
+            raise StoreBusy(self._store.failing, f"the store cannot be written now ({self._store.failing}); try later")
+        lane = self._lanes.get(sink)
+        if operation == "retry":
+            if lane is None:
+                raise GatewayError(f"the running gateway has no sink {sink}: restart it with one, or drop the batch")
+            if lane.batcher.in_flight >= _AGAIN_MAX:
+                raise GatewayError(f"{_AGAIN_MAX} batches are on their way to sink {sink}: try the rest later")
+        apply(self._store, operation, sink, number, lane.batcher.again if lane else lambda batch: None)
+        log.warning("sink %s: batch %d, %s of quarantine by hand", sink, number, operation)
+        return {"done": True}
+
+    # -- parts
+
+    def _start_status(self) -> None:
+        if self._config.metrics.listen:
+            self._status_reader = reader = Reader(self._config.store_path)
+            for name, labels in _FROM_ZERO:
+                self.metrics.add(name, 0, **labels)
+            self.metrics.source(
+                lambda: families(reader, list(self._config.sinks), self._config.store_path, self._wall_s)
+            )
+            self.metrics.source(self._process)
+            self._status_server = StatusServer(
+                self._config.metrics.listen, self._config.address_path, self.metrics.render, self.status
+            )
+            self._status_server.start()
+
+    def _process(self) -> list[Family]:
+        """Of this process: what version, since when, how much of the processor."""
+        return [
+            Family("build_info", GAUGE, "1, with the version as label.", [({"version": __version__}, 1.0)]),
+            Family("start_time_seconds", GAUGE, "When this process started, in unix time.", [({}, self._born_s)]),
+            Family("cpu_seconds_total", COUNTER, "Processor time of this process.", [({}, time.process_time())]),
+        ]
+
+    def _build_sink(self, name: str, head_row: int) -> _Lane:
+        config = self._config.sinks[name]
+        encoding, compress = wire.compressor(config.compression)
+        policy = _policy(config)
+        sink = make_sink(self._config, name, sum(policy.slots.values()), self._wall_s)
+        reader = Reader(self._config.store_path)
+        uploader = Uploader(
+            name,
+            sink,
+            policy.slots,
+            Circuit(_backoff(config)),
+            self.metrics,
+            on_stored=lambda batch: self._fated(name, batch, None),
+            on_refused=lambda batch, reason: self._fated(name, batch, reason),
+        )
+        batcher = Batcher(
+            name,
+            self._config.gateway.id,
+            reader,
+            self._store,
+            policy,
+            encoding,
+            compress,
+            uploader.submit,
+            head_row=head_row,
+            wall_s=self._wall_s,
+        )
+        return _Lane(reader, batcher, uploader)
+
+    # -- between the stages
+
+    def _take(self, item: Out, rows: int, urgent: bool) -> bool:
+        return self._store.put(item, rows, urgent, self._config.ingest.full_wait_s)
+
+    def _committed(self, news: Committed) -> None:
+        """In the writer's thread, after each commit."""
+        if news.acks:
+            now_s = self._wall_s()
+            # Oldest boot first: a board frees a boot's records only by that boot's own ack.
+            messages = [ack_message(ack, now_s) for ack in sorted(news.acks, key=lambda a: a.boot)]
+            self._link.publish(messages)
+            self.metrics.add("ingest_acks_total", len(messages))
+        for lane in self._lanes.values():
+            lane.batcher.committed(news)
+
+    def _fated(self, sink: str, batch: Batch, refusal: str | None) -> None:
+        """In an uploader's thread: a batch was stored or refused. Durable before its slot is free."""
+        if refusal is None:
+            known = self._store.uploaded(sink, batch.batch)
+        else:
+            known = self._store.quarantine(sink, batch.batch, refusal)
+        if known:
+            self._lanes[sink].batcher.freed(batch.lane)
+
+    def _broken(self, exc: FatalError) -> None:
+        self._fatal = exc
+        self.request_stop()
+
+    # -- for people
+
+    def status(self) -> dict[str, Any]:
+        """What /status shows."""
+        assert self._status_reader is not None
+        reader = self._status_reader
+        metrics = self.metrics
+        ledger = reader.ledger()
+        sinks = {}
+        for name, lane in self._lanes.items():
+            sinks[name] = {
+                "url": self._config.sinks[name].where,
+                "failures_in_a_row": lane.uploader.failures,
+                "last_error": lane.uploader.last_error,
+                "batches": {kind: int(metrics.value("upload_batches_total", sink=name, lane=kind)) for kind in LANES},
+                "bytes_sent": int(metrics.value("upload_bytes_total", sink=name)),
+                "rows_pending": sum(
+                    device["sinks"].get(name, {}).get("pending", device["stored"])
+                    for device in ledger["devices"].values()
+                ),
+                **reader.backlog(name),
+            }
+        return {
+            "gateway": self._config.gateway.id,
+            "version": __version__,
+            "running": True,
+            "uptime_s": round(time.monotonic() - self._started_s, 1),
+            "broker": {
+                "host": self._config.mqtt.host,
+                "port": self._config.mqtt.port,
+                "connected": self._link.connected,
+            },
+            "store": {
+                "file": str(self._config.store_path),
+                "failing": self._store.failing,
+                "set_aside": reader.property("set_aside"),
+            },
+            "ingest": {
+                "records": int(metrics.total("ingest_records_total")),
+                "rejected": {k: int(v) for k, v in metrics.by_label("ingest_rejected_total", "reason").items()},
+                "dropped": int(metrics.total("ingest_dropped_total")),
+            },
+            "sinks": sinks,
+            "ledger": {"totals": ledger["totals"], "balanced": ledger["balanced"]},
+            "devices": reader.devices(),
+        }

@@ -1,0 +1,299 @@
+"""Freezing rows into batches, lane by lane, for one sink.
+
+    alarms    event records, at once
+    live      the rest, newest data: `live_rows` of them or `live_age_s` old
+    backfill  ranges that the live lane left behind because they had grown old while the sink was away
+
+Bounds: `slots` batches frozen and unanswered a lane; rows wait in the store, not in memory. It reads and writes through
+the view it is given, and knows neither database nor network.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+from gateway import wire
+from gateway.errors import StoreUnusable
+from gateway.messages import LANE_ALARMS, LANE_BACKFILL, LANE_LIVE, LANES, Batch, Committed, DeviceInfo, Row
+
+log = logging.getLogger("isotherm.batcher")
+
+_IDLE_S = 30.0
+_NUMBERS = 64
+
+
+class Rows(Protocol):
+    """What the batcher reads: gateway.store.Reader."""
+
+    def lane_rows(self, lane: str, first_row: int, last_row: int, limit: int) -> list[Row]: ...
+    def cursor(self, sink: str, lane: str) -> int: ...
+    def backfill_range(self, sink: str) -> tuple[int, int] | None: ...
+    def pending(self, sink: str) -> list[Batch]: ...
+    def device_infos(self, devices: set[int]) -> dict[int, DeviceInfo]: ...
+
+
+class Changes(Protocol):
+    """What the batcher changes: gateway.store.Store. Each call returns when durable."""
+
+    def reserve_batches(self, count: int) -> int | None: ...
+    def freeze(self, batch: Batch, next_row: int) -> bool: ...
+    def advance(self, sink: str, lane: str, next_row: int) -> bool: ...
+    def leave_behind(self, sink: str, first_row: int, last_row: int) -> bool: ...
+
+
+class Policy(NamedTuple):
+    """How large and how old batches get."""
+
+    live_rows: int
+    live_age_s: float
+    backfill_rows: int
+    backfill_after_s: float
+    slots: Mapping[str, int]
+
+
+class Batcher:
+    """One thread; woken by commits and by freed slots."""
+
+    def __init__(
+        self,
+        sink: str,
+        gateway: str,
+        rows: Rows,
+        changes: Changes,
+        policy: Policy,
+        encoding: str,
+        compress: Callable[[bytes], bytes],
+        submit: Callable[[Batch], None],
+        *,
+        head_row: int,
+        clock_s: Callable[[], float] = time.monotonic,
+        wall_s: Callable[[], float] = time.time,
+    ) -> None:
+        self._sink = sink
+        self._gateway = gateway
+        self._rows = rows
+        self._changes = changes
+        self._policy = policy
+        self._encoding = encoding
+        self._compress = compress
+        self._submit = submit
+        self._clock_s = clock_s
+        self._wall_s = wall_s
+        self._wake = threading.Event()
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()
+        self._in_flight = dict.fromkeys(LANES, 0)
+        self._head_row = head_row
+        self._alarm_due = True
+        self._live_since_s: float | None = None
+        self._cursors: dict[str, int] = {}
+        self._numbers = range(0)
+
+    def start(self) -> None:
+        """Send again what an earlier run froze, then go on."""
+        for lane in (LANE_ALARMS, LANE_LIVE):
+            self._cursors[lane] = self._rows.cursor(self._sink, lane)
+        if self._head_row >= self._cursors[LANE_LIVE]:
+            self._live_since_s = self._clock_s()
+        for batch in self._rows.pending(self._sink):
+            self._in_flight[batch.lane] += 1
+            self._submit(batch)
+        self._wake.set()  # what was there before is due as well
+        self._thread = threading.Thread(target=self._run, name=f"batch-{self._sink}", daemon=True)
+        self._thread.start()
+
+    def stop(self, timeout_s: float) -> None:
+        self._stop.set()
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join(timeout_s)
+
+    def committed(self, news: Committed) -> None:
+        """Rows were added; called by the writer, returns at once."""
+        with self._lock:
+            self._head_row = max(self._head_row, news.head_row)
+            if news.events:
+                self._alarm_due = True
+            if news.others and self._live_since_s is None:
+                self._live_since_s = self._clock_s()
+                self._wake.set()  # to set its alarm clock
+            full = self._head_row - self._cursors.get(LANE_LIVE, 1) + 1 >= self._policy.live_rows
+        if news.events or (full and self._in_flight[LANE_LIVE] < self._policy.slots[LANE_LIVE]):
+            self._wake.set()
+
+    def tune(self, policy: Policy) -> None:
+        """Other sizes and ages, from the next batch on."""
+        with self._lock:
+            self._policy = policy
+        self._wake.set()
+
+    @property
+    def in_flight(self) -> int:
+        """Batches frozen and unanswered, all lanes."""
+        with self._lock:
+            return sum(self._in_flight.values())
+
+    @property
+    def alive(self) -> bool:
+        """False when its thread ended, which it never should before `stop`."""
+        return self._thread is not None and self._thread.is_alive()
+
+    def again(self, batch: Batch) -> None:
+        """Send a batch that was frozen long ago, beside what the slots allow: a person asked for it."""
+        with self._lock:
+            self._in_flight[batch.lane] += 1
+        self._submit(batch)
+
+    def freed(self, lane: str) -> None:
+        """A batch of this lane has found its fate."""
+        with self._lock:
+            self._in_flight[lane] -= 1
+        self._wake.set()
+
+    # -- the thread
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            self._wake.wait(self._due_in_s())
+            self._wake.clear()
+            try:
+                for lane in LANES:
+                    while self._free(lane) and not self._stop.is_set() and self._step(lane):
+                        if lane != LANE_ALARMS and self._alarm_due and self._free(LANE_ALARMS):
+                            self._step(LANE_ALARMS)
+            except StoreUnusable as exc:
+                log.error("sink %s: %s", self._sink, exc)
+                self._stop.wait(1.0)
+
+    def _free(self, lane: str) -> bool:
+        return self._in_flight[lane] < self._policy.slots[lane]
+
+    def _due_in_s(self) -> float:
+        with self._lock:
+            if self._live_since_s is None or not self._free(LANE_LIVE):
+                return _IDLE_S
+            return max(0.0, self._live_since_s + self._policy.live_age_s - self._clock_s())
+
+    def _step(self, lane: str) -> bool:
+        """Freeze one batch of a lane if one is due. True when there may be more."""
+        if lane == LANE_ALARMS:
+            return self._step_alarms()
+        if lane == LANE_LIVE:
+            return self._step_live()
+        return self._step_backfill()
+
+    def _step_alarms(self) -> bool:
+        with self._lock:
+            if not self._alarm_due:
+                return False
+            self._alarm_due = False
+            head = self._head_row
+            limit = self._policy.live_rows
+        first = self._cursors[LANE_ALARMS]
+        rows = self._rows.lane_rows(LANE_ALARMS, first, head, limit)
+        if not rows:
+            return False
+        with self._lock:
+            self._alarm_due = self._alarm_due or len(rows) == limit
+        next_row = rows[-1].row + 1
+        if self._freeze(LANE_ALARMS, rows, next_row):
+            self._cursors[LANE_ALARMS] = next_row
+            return True
+        return False
+
+    def _step_live(self) -> bool:
+        with self._lock:
+            head = self._head_row
+            since_s = self._live_since_s
+            policy = self._policy  # one for the whole step: a row beyond `live_rows` must not be taken for read
+        first = self._cursors[LANE_LIVE]
+        waiting = head - first + 1
+        if waiting <= 0 or since_s is None:
+            return False
+        due = self._clock_s() - since_s >= policy.live_age_s
+        if not due and waiting < policy.live_rows:
+            return False
+        rows = self._rows.lane_rows(LANE_LIVE, first, head, policy.live_rows)
+        if rows and waiting > len(rows) and self._is_old(rows[0]):
+            log.info("sink %s: %d rows go by the backfill lane", self._sink, waiting)
+            if not self._changes.leave_behind(self._sink, first, head):
+                return False
+            self._live_done(head + 1)
+            self._wake.set()  # for the backfill lane
+            return False
+        whole = len(rows) == policy.live_rows
+        next_row = rows[-1].row + 1 if whole else head + 1
+        if whole or (due and rows):
+            if not self._freeze(LANE_LIVE, rows, next_row):
+                return False
+        elif not rows:
+            # Only events in between: no need to make that durable, the next batch's cursor passes over them.
+            self._live_done(next_row)
+            return False
+        else:
+            return False
+        self._live_done(next_row)
+        return True
+
+    def _is_old(self, row: Row) -> bool:
+        return abs(self._wall_s() * 1000 - row.recv_unix_ms) > self._policy.backfill_after_s * 1000
+
+    def _live_done(self, next_row: int) -> None:
+        with self._lock:
+            self._cursors[LANE_LIVE] = next_row
+            self._live_since_s = self._clock_s() if self._head_row >= next_row else None
+
+    def _step_backfill(self) -> bool:
+        left = self._rows.backfill_range(self._sink)
+        if left is None:
+            return False
+        first, last = left
+        limit = self._policy.backfill_rows
+        rows = self._rows.lane_rows(LANE_BACKFILL, first, last, limit)
+        next_row = rows[-1].row + 1 if len(rows) == limit else last + 1
+        if not rows:
+            return self._changes.advance(self._sink, LANE_BACKFILL, next_row)
+        return self._freeze(LANE_BACKFILL, rows, next_row)
+
+    def _freeze(self, lane: str, rows: Sequence[Row], next_row: int) -> bool:
+        """Encode, make durable, hand to the uploader."""
+        number = self._next_number()
+        if number is None:
+            return False
+        infos = self._rows.device_infos({row.device for row in rows})
+        first_row, last_row = rows[0].row, rows[-1].row
+        body = wire.document(self._gateway, number, lane, first_row, last_row, rows, infos)
+        data, digest = wire.encode(body, self._compress)
+        batch = Batch(
+            self._sink,
+            number,
+            lane,
+            first_row,
+            last_row,
+            len(rows),
+            wire.counts(rows),
+            self._encoding,
+            digest,
+            data,
+        )
+        if not self._changes.freeze(batch, next_row):
+            return False
+        with self._lock:
+            self._in_flight[lane] += 1
+        self._submit(batch)
+        return True
+
+    def _next_number(self) -> int | None:
+        """A batch number; reserved in blocks, so that an alarm waits for one commit and not for two."""
+        if not self._numbers:
+            first = self._changes.reserve_batches(_NUMBERS)
+            if first is None:
+                return None
+            self._numbers = range(first, first + _NUMBERS)
+        number, self._numbers = self._numbers[0], self._numbers[1:]
+        return number

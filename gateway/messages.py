@@ -1,0 +1,124 @@
+"""What the stages hand to one another: plain values, no behaviour.
+
+It knows no stage, no thread and no database. Times named `recv` and `unix` are wall time; nothing here is monotonic.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+Record = tuple[int, int, int, int, int, int]  # seq, kind, channel, value, uptime_ms, trend_milli_min: isocore's order
+
+LANE_ALARMS = "alarms"
+LANE_LIVE = "live"
+LANE_BACKFILL = "backfill"
+LANES = (LANE_ALARMS, LANE_LIVE, LANE_BACKFILL)
+
+# Kinds HIGH_ON..BOOT of isocore.record travel as events; SAMPLE and DELTA are reports; the rest is window figures.
+# The ledger counts LOST apart, as a notice: it stands for what is gone, and a board's events_sent leaves it out.
+EVENT_FIRST = 3
+EVENT_LAST = 12
+LOST = 11
+
+
+class FrameIn(NamedTuple):
+    """One valid frame as received. `plain`: no LOST record and seq rising by one, so it may take the short way."""
+
+    device: str
+    boot: int
+    records: list[Record]
+    epoch_unix_ms: int | None
+    tag: bytes
+    recv_unix_ms: int
+    urgent: bool
+    plain: bool
+
+
+class MetaIn(NamedTuple):
+    """A board's `meta`, checked. `floor` is (boot, seq) or None; `uptime_ms` is None unless it was fresh."""
+
+    device: str
+    text: str
+    device_class: str | None
+    floor: tuple[int, int] | None
+    boot: int | None
+    uptime_ms: int | None
+    recv_unix_ms: int
+
+
+class NoteIn(NamedTuple):
+    """Last known text of one of a board's retained topics. `column`: status, model_state or health."""
+
+    device: str
+    column: str
+    text: str
+    recv_unix_ms: int
+
+
+class Ack(NamedTuple):
+    """What may be said to a board after a commit: everything of `boot` up to `seq` is durable, and so is `got`."""
+
+    device: str
+    boot: int
+    seq: int
+    got: tuple[int, int] | None
+
+
+class Committed(NamedTuple):
+    """One commit of the writer: acknowledgements due, last row id in the store, rows added: events and others."""
+
+    acks: list[Ack]
+    head_row: int
+    others: int
+    events: int
+
+
+class Row(NamedTuple):
+    """One stored record. Sorts by identity: device, boot, seq."""
+
+    device: int
+    boot: int
+    seq: int
+    kind: int
+    channel: int
+    value: int
+    trend: int
+    uptime_ms: int
+    epoch_unix_ms: int | None
+    trusted: int
+    recv_unix_ms: int
+    row: int
+
+
+class DeviceInfo(NamedTuple):
+    """What a batch says of a device. `channels`: ((name, unit), ...) by channel number, or None when unknown."""
+
+    device: int
+    name: str
+    device_class: str | None
+    channels: tuple[tuple[str, str], ...] | None
+
+
+class Counts(NamedTuple):
+    """Records of one device in one batch."""
+
+    device: int
+    reports: int
+    events: int
+    windows: int
+    notices: int = 0
+
+
+class Batch(NamedTuple):
+    """A frozen batch: `body` never changes from here on, so every retry is byte-identical."""
+
+    sink: str
+    batch: int
+    lane: str
+    first_row: int
+    last_row: int
+    rows: int
+    counts: tuple[Counts, ...]
+    encoding: str
+    digest: str
+    body: bytes

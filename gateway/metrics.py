@@ -1,0 +1,160 @@
+"""Counters, gauges and summaries, and their text in Prometheus's exposition format 0.0.4.
+
+Every name gets the prefix `isotherm_gateway_`. Safe from any thread. It knows no metric by itself but the help texts
+of the counters, kept here so that each is described once.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+PREFIX = "isotherm_gateway_"
+
+HELP = {
+    "ingest_messages_total": "Messages taken from the broker, by topic leaf.",
+    "ingest_records_total": "Records in valid frames, duplicates included.",
+    "ingest_rejected_total": "Messages refused, by reason.",
+    "ingest_meta_cleaned_total": "Metas whose channels were left out: a name or unit that no receiver takes.",
+    "ingest_dropped_total": "Messages dropped because the store's queue stayed full; boards send frames again.",
+    "ingest_acks_total": "Acknowledgements handed to the broker.",
+    "mqtt_connects_total": "Connections made to the broker.",
+    "mqtt_disconnects_total": "Connections lost or refused.",
+    "mqtt_outgoing_dropped_total": "Outgoing messages dropped because the queue to the broker was full.",
+    "store_rows_total": "Reports and events committed.",
+    "store_errors_total": "Commits that failed and were tried again, by reason.",
+    "store_poisoned_total": "Items dropped because they cannot be stored.",
+    "store_conflicts_total": "Records whose identity is taken by other content.",
+    "store_set_aside_total": "Damaged databases set aside at start.",
+    "store_commit_seconds": "Time of a commit, disk included.",
+    "upload_batches_total": "Batches stored by a sink, by sink and lane.",
+    "upload_rows_total": "Rows stored by a sink, by sink and lane.",
+    "upload_bytes_total": "Bytes of batch bodies sent, retries included, by sink.",
+    "upload_retries_total": "Sends without an explicit reply, by sink and reason.",
+    "upload_quarantined_total": "Batches refused for good, by sink and reason.",
+    "upload_seconds": "Time from a batch's first send to its reply, by sink.",
+}
+
+COUNTER = "counter"
+GAUGE = "gauge"
+
+Labels = tuple[tuple[str, str], ...]
+
+
+class Family(NamedTuple):
+    """A whole family, made anew for each scrape. `samples`: (labels, value)."""
+
+    name: str
+    kind: str
+    help: str
+    samples: Sequence[tuple[dict[str, str], float]]
+
+
+class Metrics:
+    """A registry."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._values: dict[str, dict[Labels, float]] = {}
+        self._sums: dict[str, dict[Labels, tuple[int, float]]] = {}
+        self._gauges: dict[str, tuple[str, Labels, Callable[[], float]]] = {}
+        self._sources: list[Callable[[], Iterable[Family]]] = []
+
+    def add(self, name: str, amount: float, **labels: str) -> None:
+        """Raise a counter."""
+        key = tuple(sorted(labels.items()))
+        with self._lock:
+            family = self._values.setdefault(name, {})
+            family[key] = family.get(key, 0) + amount
+
+    def observe(self, name: str, amount: float, **labels: str) -> None:
+        """Add one observation to a summary (count and sum)."""
+        key = tuple(sorted(labels.items()))
+        with self._lock:
+            family = self._sums.setdefault(name, {})
+            count, total = family.get(key, (0, 0.0))
+            family[key] = (count + 1, total + amount)
+
+    def gauge(self, name: str, help_text: str, read: Callable[[], float], **labels: str) -> None:
+        """Register a gauge that is read when asked for."""
+        key = tuple(sorted(labels.items()))
+        with self._lock:
+            self._gauges[name + repr(key)] = (help_text, (("", name), *key), read)
+
+    def source(self, read: Callable[[], Iterable[Family]]) -> None:
+        """Register something that makes whole families when asked for."""
+        with self._lock:
+            self._sources.append(read)
+
+    def value(self, name: str, **labels: str) -> float:
+        """One counter; 0 when it never rose."""
+        with self._lock:
+            return self._values.get(name, {}).get(tuple(sorted(labels.items())), 0)
+
+    def total(self, name: str) -> float:
+        """A counter over all its labels."""
+        with self._lock:
+            return sum(self._values.get(name, {}).values())
+
+    def by_label(self, name: str, label: str) -> dict[str, float]:
+        """A counter summed by one of its labels."""
+        out: dict[str, float] = {}
+        with self._lock:
+            for key, amount in self._values.get(name, {}).items():
+                where = dict(key).get(label, "")
+                out[where] = out.get(where, 0) + amount
+        return out
+
+    def render(self) -> str:
+        """The exposition text."""
+        lines: list[str] = []
+        with self._lock:
+            values = {name: dict(family) for name, family in self._values.items()}
+            sums = {name: dict(family) for name, family in self._sums.items()}
+            gauges = list(self._gauges.values())
+            sources = list(self._sources)
+        for name in sorted(values):
+            self._head(lines, name, HELP.get(name, name), "counter")
+            lines += [f"{PREFIX}{name}{_labels(k)} {_number(v)}" for k, v in sorted(values[name].items())]
+        for name in sorted(sums):
+            self._head(lines, name, HELP.get(name, name), "summary")
+            for key, (count, total) in sorted(sums[name].items()):
+                lines.append(f"{PREFIX}{name}_count{_labels(key)} {count}")
+                lines.append(f"{PREFIX}{name}_sum{_labels(key)} {total:.6f}")
+        named: dict[str, list[str]] = {}
+        texts: dict[str, str] = {}
+        for help_text, key, read in gauges:
+            name = key[0][1]
+            texts[name] = help_text
+            named.setdefault(name, []).append(f"{PREFIX}{name}{_labels(key[1:])} {_number(read())}")
+        for name in sorted(named):
+            self._head(lines, name, texts[name], "gauge")
+            lines += named[name]
+        for family in (family for read in sources for family in read()):
+            if family.samples:
+                self._head(lines, family.name, family.help, family.kind)
+            for labels, amount in family.samples:
+                key = tuple(sorted(labels.items()))
+                lines.append(f"{PREFIX}{family.name}{_labels(key)} {_number(amount)}")
+        return "\n".join(lines) + "\n"
+
+    @staticmethod
+    def _head(lines: list[str], name: str, text: str, kind: str) -> None:
+        lines.append(f"# HELP {PREFIX}{name} {text}")
+        lines.append(f"# TYPE {PREFIX}{name} {kind}")
+
+
+def _labels(labels: Labels) -> str:
+    if not labels:
+        return ""
+    inner = ",".join(f'{k}="{_escape(v)}"' for k, v in labels)
+    return "{" + inner + "}"
+
+
+def _escape(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+
+
+def _number(value: float) -> str:
+    return str(int(value)) if float(value).is_integer() else repr(float(value))

@@ -1,0 +1,262 @@
+"""The broker's client: the only importer of paho. One thread connects, reads, writes, and reconnects for ever.
+
+Back-pressure: `on_message` runs in the reading thread; while it waits, the socket is not read. Bounds: `_TURN_S` and
+one message between two looks at the keep-alive; `OUT_MAX` outgoing messages (the oldest is dropped and counted: an ack
+is repeated when its frame is); full-jitter back-off between connects. It knows no topic and no payload.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import select
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from paho.mqtt import client as paho
+from paho.mqtt.enums import CallbackAPIVersion
+
+from gateway.metrics import Metrics
+
+log = logging.getLogger("isotherm.mqtt")
+
+OUT_MAX = 10_000
+_CONNECT_TIMEOUT_S = 5.0
+_BACKOFF_MIN_S = 0.2
+_READ_BYTES = 65536
+_READS_PER_TURN = 200
+_TURN_S = 1.0  # a full queue holds each message up: look at the keep-alive in between
+
+
+class _BufferedSocket:
+    """A socket whose small reads come from one large one: paho asks for a packet's first bytes one by one."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+        self._buffer = b""
+        self._at = 0
+
+    def recv(self, size: int) -> bytes:
+        at = self._at
+        if at >= len(self._buffer):
+            if size >= _READ_BYTES:
+                return bytes(self._inner.recv(size))
+            self._buffer = self._inner.recv(_READ_BYTES)
+            at = 0
+        out = self._buffer[at : at + size]
+        self._at = at + len(out)
+        return out
+
+    def pending(self) -> int:
+        """Bytes that a select on the socket does not tell of; a TLS socket has some of its own."""
+        inner = getattr(self._inner, "pending", None)
+        return len(self._buffer) - self._at + (inner() if inner else 0)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+
+class _Client(paho.Client):
+    def _create_socket(self) -> Any:
+        return _BufferedSocket(super()._create_socket())  # type: ignore[no-untyped-call, unused-ignore]
+
+
+class BrokerLink:
+    """Connection to one broker. `on_message(topic, payload, retained)` runs in the link's thread."""
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        client_id: str,
+        keepalive_s: int,
+        subscriptions: Sequence[str],
+        on_message: Callable[[str, bytes, bool], None],
+        metrics: Metrics,
+        *,
+        backoff_max_s: float = 10.0,
+        rng: random.Random | None = None,
+    ) -> None:
+        self._host = host
+        self._port = port
+        self._client_id = client_id
+        self._keepalive_s = keepalive_s
+        self._subscriptions = [(name, 0) for name in subscriptions]
+        self._on_message = on_message
+        self._metrics = metrics
+        self._backoff_max_s = backoff_max_s
+        self._rng = rng or random.Random()
+        self._out: deque[tuple[str, bytes, int, bool]] = deque()
+        self._wake_r, self._wake_w = socket.socketpair()
+        self._wake_r.setblocking(False)
+        self._wake_w.setblocking(False)
+        self._awake = False
+        self._deaf = False
+        self._stop = threading.Event()
+        self._flush_until_s = 0.0
+        self._thread: threading.Thread | None = None
+        self.connected = False
+        self._refusal = ""
+        metrics.gauge("mqtt_connected", "1 while the broker answers.", lambda: int(self.connected))
+
+    def start(self) -> None:
+        """Start connecting; returns at once, a broker that is away is no error."""
+        self._thread = threading.Thread(target=self._run, name="mqtt", daemon=True)
+        self._thread.start()
+
+    @property
+    def alive(self) -> bool:
+        """False when its thread ended, which it never should before `stop`."""
+        return self._thread is not None and self._thread.is_alive()
+
+    def publish(self, messages: Sequence[tuple[str, bytes]]) -> None:
+        """Queue messages (QoS 0); any thread. Dropped while there is no connection."""
+        if not self.connected:
+            return
+        out = self._out
+        for name, payload in messages:
+            if len(out) >= OUT_MAX:
+                out.popleft()
+                self._metrics.add("mqtt_outgoing_dropped_total", 1)
+            out.append((name, payload, 0, False))
+        self._wake()
+
+    def deafen(self) -> None:
+        """Take no further message; what was taken may still be answered."""
+        self._deaf = True
+
+    def stop(self, flush_s: float = 1.0) -> None:
+        """Send what is queued, say goodbye, end the thread."""
+        self._deaf = True
+        self._flush_until_s = time.monotonic() + flush_s
+        self._stop.set()
+        self._wake()
+        if self._thread is not None:
+            self._thread.join(flush_s + _CONNECT_TIMEOUT_S + 1)
+        if self._thread is None or not self._thread.is_alive():
+            self._wake_r.close()
+            self._wake_w.close()
+
+    def _wake(self) -> None:
+        if not self._awake:
+            self._awake = True
+            try:
+                self._wake_w.send(b"x")
+            except (BlockingIOError, OSError):
+                self._awake = False  # full: the reader will wake; closed: there is none
+
+    # -- the thread
+
+    def _run(self) -> None:
+        attempt = 0
+        silent = False
+        while not self._stop.is_set():
+            client = self._make_client()
+            try:
+                client.connect(self._host, self._port, self._keepalive_s)
+                self._serve(client)
+            except (OSError, ValueError) as exc:
+                reason = str(exc) or type(exc).__name__
+            else:
+                reason = self._refusal or "connection lost"
+            was_connected, self.connected = self.connected, False
+            self._close(client)
+            self._out.clear()
+            if self._stop.is_set():
+                return
+            self._metrics.add("mqtt_disconnects_total", 1)
+            if was_connected:
+                attempt, silent = 0, False
+            if not silent:
+                log.warning("broker %s:%d: %s; trying again for ever", self._host, self._port, reason)
+                silent = True
+            # Full jitter: many clients of a restarted broker do not come in step.
+            self._stop.wait(self._rng.uniform(0, min(self._backoff_max_s, _BACKOFF_MIN_S * 2 ** min(attempt, 16))))
+            attempt += 1
+
+    def _make_client(self) -> paho.Client:
+        client = _Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=self._client_id,
+            clean_session=True,  # frames are QoS 0, boards repeat what is not acknowledged: nothing to keep for us
+            protocol=paho.MQTTv311,
+            reconnect_on_failure=False,
+        )
+        client.connect_timeout = _CONNECT_TIMEOUT_S
+        client.on_connect = self._connected
+        client.on_message = self._message
+        self._refusal = ""
+        return client
+
+    def _connected(self, client: paho.Client, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
+        if reason.is_failure:
+            self._refusal = f"refused: {reason}"
+            return
+        client.subscribe(self._subscriptions)
+        self.connected = True
+        self._metrics.add("mqtt_connects_total", 1)
+        log.info("connected to broker %s:%d as %s", self._host, self._port, self._client_id)
+
+    def _message(self, _client: paho.Client, _data: Any, message: paho.MQTTMessage) -> None:
+        if self._deaf:
+            return
+        try:
+            name = message.topic
+        except UnicodeDecodeError:
+            name = "(not UTF-8)"
+        self._on_message(name, bytes(message.payload), message.retain)
+
+    def _serve(self, client: paho.Client) -> None:
+        """Read and write until the connection ends or `stop`."""
+        ok = paho.MQTT_ERR_SUCCESS
+        while True:
+            sock = client.socket()
+            if sock is None:
+                return
+            writing = [sock] if client.want_write() else []
+            pending = getattr(sock, "pending", int)()
+            readable, writable, _ = select.select([sock, self._wake_r], writing, [], 0 if pending else 1.0)
+            if self._wake_r in readable:
+                self._drain_wake()
+                self._awake = False  # after the drain and before the queue is read, so no message is left asleep
+            self._send_queued(client)
+            if sock in readable or pending:
+                turn_ends_s = time.monotonic() + _TURN_S
+                for _ in range(_READS_PER_TURN):
+                    if client.loop_read() != ok:
+                        return
+                    if getattr(sock, "pending", int)() == 0 or time.monotonic() > turn_ends_s:
+                        break
+            if (writable or client.want_write()) and client.loop_write() != ok:
+                return
+            if client.loop_misc() != ok:
+                return
+            if self._stop.is_set():
+                flushed = not self._out and not client.want_write()
+                if flushed or time.monotonic() > self._flush_until_s:
+                    return
+
+    def _drain_wake(self) -> None:
+        try:
+            while self._wake_r.recv(4096):
+                pass
+        except BlockingIOError:
+            pass
+
+    def _send_queued(self, client: paho.Client) -> None:
+        if not self.connected:
+            return
+        while self._out:
+            name, payload, qos, retain = self._out.popleft()
+            client.publish(name, payload, qos, retain)
+
+    @staticmethod
+    def _close(client: paho.Client) -> None:
+        client.disconnect()
+        sock = client.socket()
+        if sock is not None:
+            sock.close()

@@ -1,0 +1,291 @@
+"""The single writer: one thread that groups what arrives into transactions and tells of each commit.
+
+Bounds: the pipe in front of it (config `store.queue_rows`), `commit_rows` a transaction, `commit_ms` of waiting. An
+error of the disk keeps the group and tries again with back-off, for ever; nothing is acknowledged meanwhile. An item
+that cannot be applied for a reason of its own is dropped alone, logged and counted as `poisoned`.
+It knows neither broker nor cloud: who wants to hear of commits gives a callback.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from gateway.errors import FatalError, StoreBusy, StoreDamaged
+from gateway.messages import Batch, Committed, FrameIn, MetaIn, NoteIn
+from gateway.metrics import Metrics
+from gateway.pipe import Pipe
+from gateway.store import batches, db
+from gateway.store.frames import FrameTable
+
+log = logging.getLogger("isotherm.store")
+
+_RETRY_MIN_S = 0.1
+_RETRY_MAX_S = 5.0
+_CALL_ROWS = 1
+_IDLE_S = 1.0
+
+
+class Ticket:
+    """The outcome of a change asked of the writer; set once it is committed, or never will be."""
+
+    def __init__(self, change: Callable[[sqlite3.Connection], object]) -> None:
+        self.change = change
+        self.result: object = None
+        self.committed = False
+        self._done = threading.Event()
+
+    def settle(self, committed: bool) -> None:
+        self.committed = committed
+        self._done.set()
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """True when the change is durable."""
+        return self._done.wait(timeout_s) and self.committed
+
+
+Item = FrameIn | MetaIn | NoteIn | Ticket
+
+
+class Store:
+    """Owner of the database file. `open`, then `start`; `put` from any thread; `stop` drains.
+
+    turns: rises at least every few seconds while the writer works, an idle disk or a failing one included; it stands
+    still only when the writer is stuck.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        metrics: Metrics,
+        *,
+        queue_rows: int,
+        commit_rows: int,
+        commit_ms: int,
+        check_ms: int,
+        on_commit: Callable[[Committed], None],
+        on_fatal: Callable[[StoreDamaged], None],
+        wall_s: Callable[[], float] = time.time,
+    ) -> None:
+        self.path = path
+        self.set_aside: Path | None = None
+        self._metrics = metrics
+        self._pipe: Pipe[Item] = Pipe(queue_rows)
+        self._commit_rows = commit_rows
+        self._linger_s = commit_ms / 1000
+        self._check_ms = check_ms
+        self._on_commit = on_commit
+        self._on_fatal = on_fatal
+        self._wall_s = wall_s
+        self._lock = db.FileLock(path.with_name(path.name + ".lock"))
+        self._thread: threading.Thread | None = None
+        self._abandon = threading.Event()
+        self._db: sqlite3.Connection
+        self._table: FrameTable
+        self.failing: str | None = None
+        self.turns = 0
+        metrics.gauge("store_queue_rows", "Rows waiting for the writer.", lambda: self._pipe.rows)
+        metrics.gauge("store_failing", "1 while commits fail.", lambda: 1 if self.failing else 0)
+
+    # -- life
+
+    def open(self) -> None:
+        """Lock, check and migrate the file. Raises StoreUnusable."""
+        self._lock.acquire()
+        try:
+            self._db, self.set_aside = db.open_writer(self.path, self._check_ms, self._wall_s)
+        except FatalError:
+            self._lock.release()
+            raise
+        self._table = FrameTable(self._db)
+        if self.set_aside is not None:
+            self._metrics.add("store_set_aside_total", 1)
+
+    def start(self) -> None:
+        """Start the writer's thread."""
+        self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
+        self._thread.start()
+
+    def stop(self, timeout_s: float) -> bool:
+        """Commit what is queued, then close. False when it could not within the time: boards still hold the rest."""
+        self._pipe.close()
+        drained = True
+        if self._thread is not None:
+            self._thread.join(timeout_s)
+            if self._thread.is_alive():
+                self._abandon.set()
+                self._thread.join(1.0)
+                drained = False
+        if self._thread is None or not self._thread.is_alive():
+            self._db.close()
+            self._lock.release()
+        return drained
+
+    @property
+    def alive(self) -> bool:
+        """False when the writer's thread ended, which it never should before `stop`."""
+        return self._thread is not None and self._thread.is_alive()
+
+    @property
+    def head_row(self) -> int:
+        """Last row id given out; call before `start` only."""
+        return self._table.head_row
+
+    # -- what others ask
+
+    def put(self, item: FrameIn | MetaIn | NoteIn, rows: int, urgent: bool, timeout_s: float) -> bool:
+        """Queue something received. False when the queue stayed full for `timeout_s`."""
+        return self._pipe.put(item, rows, urgent, timeout_s)
+
+    def reserve_batches(self, count: int) -> int | None:
+        """The first of `count` new batch numbers, durable; None when the store is stopping."""
+        ticket = self._ask(lambda c: batches.reserve(c, count))
+        if not ticket.wait():
+            return None
+        assert isinstance(ticket.result, int)
+        return ticket.result
+
+    def freeze(self, batch: Batch, next_row: int) -> bool:
+        """Keep a batch and move its lane; True when durable."""
+        now_unix_ms = int(self._wall_s() * 1000)
+        return self._ask(lambda c: batches.freeze(c, batch, next_row, now_unix_ms)).wait()
+
+    def advance(self, sink: str, lane: str, next_row: int) -> bool:
+        """Move a lane's cursor over rows that are not its own."""
+        return self._ask(lambda c: batches.advance(c, sink, lane, next_row)).wait()
+
+    def leave_behind(self, sink: str, first_row: int, last_row: int) -> bool:
+        """Hand a range from the live lane to the backfill lane."""
+        return self._ask(lambda c: batches.leave_behind(c, sink, first_row, last_row)).wait()
+
+    def uploaded(self, sink: str, batch: int) -> bool:
+        """A batch has arrived; True when that is durable."""
+        return self._ask(lambda c: batches.uploaded(c, sink, batch)).wait()
+
+    def quarantine(self, sink: str, batch: int, reason: str) -> bool:
+        """A batch is refused for good; True when that is durable."""
+        return self._ask(lambda c: batches.quarantine(c, sink, batch, reason)).wait()
+
+    def retry(self, sink: str, batch: int) -> Batch | None:
+        """Take a batch out of quarantine; the batch when that is durable, None when there is none such."""
+        ticket = self._ask(lambda c: batches.retry(c, sink, batch))
+        return ticket.result if ticket.wait() and isinstance(ticket.result, Batch) else None
+
+    def drop(self, sink: str, batch: int) -> bool:
+        """Give up a batch in quarantine; True when that is durable, False when there is none such."""
+        ticket = self._ask(lambda c: batches.drop(c, sink, batch))
+        return ticket.wait() and ticket.result is True
+
+    def _ask(self, change: Callable[[sqlite3.Connection], object]) -> Ticket:
+        ticket = Ticket(change)
+        # Never bound by the queue: at most a few per sink exist, and blocking them could block the way to emptying it.
+        if not self._pipe.put(ticket, _CALL_ROWS, urgent=True, force=True):
+            ticket.settle(False)
+        return ticket
+
+    # -- the thread
+
+    def _run(self) -> None:
+        group: list[Item] = []
+        try:
+            while not self._pipe.finished and not self._abandon.is_set():
+                self.turns += 1
+                group = self._pipe.take(self._commit_rows, _IDLE_S, self._linger_s)
+                if group:
+                    self._commit_patiently(group)
+        except StoreDamaged as exc:
+            db.suspect_mark(self.path).touch()
+            log.critical("%s; the next start checks it and sets it aside if need be", exc)
+            self._on_fatal(exc)
+        finally:
+            self._pipe.close()
+            rest = [*group, *self._pipe.take(1 << 62, 0, 0)]
+            for item in rest:
+                if isinstance(item, Ticket) and not item.committed:
+                    item.settle(False)
+
+    def _commit_patiently(self, group: list[Item]) -> None:
+        delay_s = _RETRY_MIN_S
+        while True:
+            try:
+                self._commit(group)
+            except StoreBusy as exc:
+                self._metrics.add("store_errors_total", 1, reason=exc.reason)
+                if self.failing != exc.reason:
+                    log.error("%s; nothing is acknowledged until it works again", exc)
+                self.failing = exc.reason
+                self.turns += 1
+                if self._abandon.wait(delay_s):
+                    return
+                delay_s = min(delay_s * 2, _RETRY_MAX_S)
+            else:
+                if self.failing:
+                    log.warning("store works again")
+                    self.failing = None
+                return
+
+    def _commit(self, group: list[Item]) -> None:
+        try:
+            self._transact(group)
+        except sqlite3.Error as exc:
+            self._roll_back()
+            known = db.translate(exc)
+            if known is not None:
+                raise known from exc
+            self._one_by_one(group, exc)
+        except (ValueError, OverflowError, TypeError) as exc:
+            self._roll_back()
+            self._one_by_one(group, exc)
+
+    def _one_by_one(self, group: list[Item], why: Exception) -> None:
+        """Something in the group cannot be applied: find it, drop it, keep the rest."""
+        if len(group) == 1:
+            self._metrics.add("store_poisoned_total", 1)
+            log.error("dropped one %s that cannot be stored: %r", type(group[0]).__name__, why)
+            if isinstance(group[0], Ticket):
+                group[0].settle(False)
+            return
+        for item in group:
+            self._commit([item])
+
+    def _transact(self, group: list[Item]) -> None:
+        connection = self._db
+        table = self._table
+        started_s = time.perf_counter()
+        connection.execute("BEGIN IMMEDIATE")
+        tickets = []
+        for item in group:
+            if isinstance(item, FrameIn):
+                table.apply_frame(item)
+            elif isinstance(item, Ticket):
+                if not item.committed:  # after a group that was taken apart, some may be done
+                    item.result = item.change(connection)
+                    tickets.append(item)
+            elif isinstance(item, MetaIn):
+                table.apply_meta(item)
+            else:
+                table.apply_note(item)
+        table.finish()
+        connection.execute("COMMIT")
+        took_s = time.perf_counter() - started_s
+        news = Committed(list(table.acks.values()), table.head_row, table.others, table.events)
+        conflicts = table.conflicts
+        table.done()
+        for ticket in tickets:
+            ticket.settle(True)
+        self._metrics.observe("store_commit_seconds", took_s)
+        if conflicts:
+            self._metrics.add("store_conflicts_total", conflicts)
+        if news.acks or news.others or news.events:
+            self._metrics.add("store_rows_total", news.others + news.events)
+        self._on_commit(news)
+
+    def _roll_back(self) -> None:
+        if self._db.in_transaction:
+            self._db.execute("ROLLBACK")
+        self._table.done()
+        self._table.forget()

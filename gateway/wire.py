@@ -1,0 +1,159 @@
+"""The uplink's body: rows to columns, columns to compressed JSON. Documented for receivers in docs/uplink.md.
+
+Pure: bytes out for rows in, the same for the same. It knows no network and no database.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from gateway.errors import ConfigError
+from gateway.messages import EVENT_FIRST, EVENT_LAST, LOST, Counts, DeviceInfo, Row
+
+VERSION = 1
+CONTENT_TYPE = "application/vnd.isotherm.batch+json"
+ENCODINGS = ("auto", "zstd", "gzip")
+UNIX_MS_MAX = 4102444800000  # 2100-01-01: an epoch outside 1970..2100 goes up as unknown
+_GZIP_LEVEL = 6
+_ZSTD_LEVEL = 9
+
+
+def compressor(choice: str) -> tuple[str, Callable[[bytes], bytes]]:
+    """(Content-Encoding, function) for `auto`, `zstd` or `gzip`. `auto` takes zstd where its module is installed."""
+    if choice in ("auto", "zstd"):
+        try:
+            import zstandard
+        except ImportError as exc:
+            if choice == "zstd":
+                raise ConfigError("compression zstd needs the module zstandard: install isotherm[zstd]") from exc
+        else:
+            return "zstd", lambda data: zstandard.ZstdCompressor(level=_ZSTD_LEVEL).compress(data)
+    return "gzip", lambda data: gzip.compress(data, _GZIP_LEVEL, mtime=0)
+
+
+def document(
+    gateway: str,
+    batch: int,
+    lane: str,
+    first_row: int,
+    last_row: int,
+    rows: Sequence[Row],
+    devices: Mapping[int, DeviceInfo],
+) -> dict[str, Any]:
+    """The batch as a JSON document. `rows` may come in any order; they leave sorted by (device, boot, seq)."""
+    ordered = sorted(rows)
+    index: dict[int, int] = {}
+    entries: list[dict[str, Any]] = []
+    series: list[list[int | None]] = []
+    seqs: list[int] = []
+    uptimes: list[int] = []
+    kinds: list[int] = []
+    channels: list[int] = []
+    values: list[int] = []
+    trends: list[int] = []
+    current: tuple[int, int, int | None, int] | None = None
+    seq_before = uptime_before = step_before = 0
+    fresh = 0
+    last_value: dict[int, int] = {}
+    for device, boot, seq, kind, channel, value, trend, uptime_ms, epoch, trusted, _, _ in ordered:
+        key = (device, boot, epoch, trusted)
+        if key != current:
+            current = key
+            if device not in index:
+                index[device] = len(entries)
+                entries.append(_device(devices[device]))
+            sensible = epoch is not None and 0 <= epoch <= UNIX_MS_MAX
+            series.append([index[device], boot, 0, epoch if sensible else None, trusted])
+            last_value = {}
+            fresh = 0
+        series[-1][2] += 1  # type: ignore[operator]
+        seqs.append(seq - seq_before if fresh else seq)
+        step = uptime_ms - uptime_before
+        uptimes.append(uptime_ms if fresh == 0 else step if fresh == 1 else step - step_before)
+        seq_before, uptime_before, step_before = seq, uptime_ms, step
+        fresh += 1
+        kinds.append(kind)
+        channels.append(channel)
+        values.append(value - last_value[channel] if channel in last_value else value)
+        last_value[channel] = value
+        trends.append(trend)
+    out: dict[str, Any] = {
+        "v": VERSION,
+        "gateway": gateway,
+        "batch": batch,
+        "lane": lane,
+        "first_row": first_row,
+        "last_row": last_row,
+        "rows": len(ordered),
+        "devices": entries,
+        "series": series,
+        "seq": seqs,
+        "uptime_ms": uptimes,
+        "kind": kinds,
+        "channel": channels,
+        "value": values,
+    }
+    if any(trends):
+        out["trend"] = trends
+    return out
+
+
+def _device(info: DeviceInfo) -> dict[str, Any]:
+    channels = None
+    if info.channels is not None:
+        channels = [{"name": name, "unit": unit} for name, unit in info.channels]
+    return {"id": info.name, "class": info.device_class, "channels": channels}
+
+
+def encode(body: dict[str, Any], compress: Callable[[bytes], bytes]) -> tuple[bytes, str]:
+    """Compressed bytes and their SHA-256 in hex."""
+    data = compress(json.dumps(body, separators=(",", ":"), ensure_ascii=True).encode("ascii"))
+    return data, hashlib.sha256(data).hexdigest()
+
+
+def decode(data: bytes, encoding: str) -> dict[str, Any]:
+    """The document of a frozen batch, for a sink that stores readings. Raises ValueError.
+
+    Only for what this gateway froze itself: it trusts the columns.
+    """
+    try:
+        if encoding == "zstd":
+            import zstandard
+
+            try:
+                text = zstandard.ZstdDecompressor().decompress(data)
+            except zstandard.ZstdError as exc:
+                raise ValueError(f"no zstd: {exc}") from exc
+        else:
+            text = gzip.decompress(data)
+        body = json.loads(text)
+    except ImportError as exc:
+        raise ValueError("it is zstd, and the module zstandard is gone: install isotherm[zstd]") from exc
+    except (OSError, EOFError, zlib.error) as exc:  # gzip.BadGzipFile is an OSError
+        raise ValueError(f"no {encoding}: {exc}") from exc
+    if not isinstance(body, dict):
+        raise ValueError("no batch")
+    return body
+
+
+def counts(rows: Sequence[Row]) -> tuple[Counts, ...]:
+    """Records per device by class, for the ledger."""
+    tally: dict[int, list[int]] = {}
+    for row in rows:
+        entry = tally.setdefault(row.device, [0, 0, 0, 0])
+        entry[_class(row.kind)] += 1
+    return tuple(Counts(device, *tally[device]) for device in sorted(tally))
+
+
+def _class(kind: int) -> int:
+    """Which of Counts' figures a record belongs to: reports, events, windows, notices."""
+    if kind < EVENT_FIRST:
+        return 0
+    if kind == LOST:
+        return 3
+    return 1 if kind <= EVENT_LAST else 2
