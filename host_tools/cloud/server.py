@@ -1,0 +1,120 @@
+"""Runs the receiver: the socket, uvicorn, signals and the port file. Ends cleanly on SIGTERM, SIGINT and SIGHUP."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import uvicorn
+
+from host_tools.cloud.app import Receiver
+from host_tools.cloud.store import Store
+from host_tools.errors import HostError, InputError
+
+KEEP_ALIVE_S = 75  # longer than a gateway's pause between batches, so that it need not connect anew
+GRACE_S = 3  # for requests under way when told to stop
+CONNECTIONS_MAX = 200
+_TOKEN_CHARACTERS_MIN = 16
+
+
+class PortError(HostError):
+    """The port cannot be had."""
+
+
+class _Server(uvicorn.Server):
+    """uvicorn with our own signals: it would end by raising the signal again, which turns a clean stop into a crash."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.signal_seen = 0
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+        before = {number: signal.signal(number, self._stop) for number in numbers}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _stop(self, number: int, frame: object) -> None:
+        self.signal_seen = number
+        self.should_exit = True
+
+
+def read_token(path: Path) -> str:
+    """The token of a --token-file: its one line."""
+    try:
+        token = path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: token file cannot be read: {error}") from None
+    if len(token) < _TOKEN_CHARACTERS_MIN or not token.isascii() or not token.isprintable() or " " in token:
+        raise InputError(f"{path}: a token has at least {_TOKEN_CHARACTERS_MIN} printable ASCII characters on one line")
+    return token
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A bound socket. Raises PortError when the port is taken or not ours."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        # asyncio turns Nagle's delay off only where the protocol is named; with it a small reply takes 40 ms more.
+        listener = socket.socket(found[0], socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    except OSError as error:
+        raise PortError(f"{host}: no such address: {error.strerror or error}") from None
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(found[4])
+        listener.listen(128)
+    except OSError as error:
+        listener.close()
+        text = f"port {port} on {host} cannot be used ({error.strerror}); choose another with --port"
+        raise PortError(text) from None
+    return listener
+
+
+def serve(
+    data: Path,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    port_file: Path | None = None,
+    token: str | None = None,
+    ready: Callable[[str], None] = lambda url: None,
+) -> int:
+    """Serve until a signal. Returns its number. `ready` gets the URL once requests are taken."""
+    listener = listen(host, port)
+    with listener, Store(data) as store:
+        bound_port = listener.getsockname()[1]
+        config = uvicorn.Config(
+            Receiver(store, token).app(),
+            http="h11",
+            ws="none",
+            lifespan="off",
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            timeout_keep_alive=KEEP_ALIVE_S,
+            timeout_graceful_shutdown=GRACE_S,
+            limit_concurrency=CONNECTIONS_MAX,
+        )
+        server = _Server(config)
+        if port_file is not None:
+            _write_port(port_file, bound_port)
+        name = f"[{host}]" if ":" in host else host
+        ready(f"http://{name}:{bound_port}")
+        server.run(sockets=[listener])
+        return server.signal_seen
+
+
+def _write_port(path: Path, port: int) -> None:
+    """The port, for whoever waits for it: the file appears whole."""
+    partial = path.with_name(path.name + ".partial")
+    try:
+        partial.write_text(f"{port}\n", encoding="ascii")
+        os.replace(partial, path)
+    except OSError as error:
+        raise InputError(f"{path}: port file cannot be written: {error.strerror}") from None

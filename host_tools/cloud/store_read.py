@@ -1,0 +1,164 @@
+"""Questions to the receiver's store, read-only: for the query API, the trainer and reports.
+
+May be used while the receiver runs, from another process too. Never writes.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple
+
+from host_tools.cloud.store import FILE_NAME
+from host_tools.errors import StoreError
+from isocore.record import BOOT, DELTA, FAULT, FAULT_CLEARED, HIGH_ON, LOST, SAMPLE
+
+
+class DeviceCounts(NamedTuple):
+    """Rows of one device. reports: SAMPLE and DELTA; events: alarm, fault and boot records, not LOST."""
+
+    rows: int
+    identities: int
+    reports: int
+    events: int
+
+
+class DeviceInfo(NamedTuple):
+    """What the gateways said of one device."""
+
+    name: str
+    device_class: str | None
+    channels: tuple[tuple[int, str, str | None], ...]  # number, name, unit
+
+
+class StoredReading(NamedTuple):
+    """One row as stored. unix_ms is None while no time is known; recv_unix_ms is when its batch was committed."""
+
+    boot: int
+    seq: int
+    kind: int
+    channel: int
+    value: int
+    trend: int
+    uptime_ms: int
+    unix_ms: int | None
+    trusted: bool
+    recv_unix_ms: int
+
+
+_COLUMNS = """
+    r.boot, r.seq, r.kind, r.channel, r.value, r.trend, r.uptime_ms, r.epoch_unix_ms + r.uptime_ms, r.trusted,
+    b.recv_unix_ms
+"""
+
+
+class CloudReader:
+    """Read-only view of a receiver's data folder. Use as a context manager. One thread at a time."""
+
+    def __init__(self, folder: Path) -> None:
+        path = folder / FILE_NAME
+        if not path.is_file():
+            raise StoreError(f"{path}: there is no such store; `isotherm cloud serve --data {folder}` makes one")
+        try:
+            self._db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=10)
+            self._db.execute("SELECT count(*) FROM gateway")
+        except sqlite3.Error as error:
+            raise StoreError(f"{path}: cannot be read as a store: {error}") from error
+
+    def __enter__(self) -> CloudReader:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._db.close()
+
+    def counters(self) -> dict[str, int]:
+        """Running totals: batches_*, rows_*, and bytes_uplink and posts over all gateways."""
+        totals = {str(name): int(value) for name, value in self._db.execute("SELECT name, value FROM counter")}
+        query = "SELECT coalesce(sum(posts), 0), coalesce(sum(bytes_uplink), 0) FROM gateway"
+        posts, uplink = self._db.execute(query).fetchone()
+        return totals | {"posts": int(posts), "bytes_uplink": int(uplink)}
+
+    def bytes_per_gateway(self) -> dict[str, int]:
+        """bytes_uplink by gateway."""
+        rows = self._db.execute("SELECT name, bytes_uplink FROM gateway ORDER BY name")
+        return {str(name): int(size) for name, size in rows}
+
+    def devices(self) -> list[DeviceInfo]:
+        """All devices, by name."""
+        found = []
+        rows = self._db.execute("SELECT id, name, class FROM device ORDER BY name").fetchall()
+        for number, name, device_class in rows:
+            channels = self._db.execute(
+                "SELECT number, name, unit FROM channel WHERE device = ? ORDER BY number", (number,)
+            ).fetchall()
+            found.append(DeviceInfo(name, device_class, tuple(channels)))
+        return found
+
+    def counts_per_device(self) -> dict[str, DeviceCounts]:
+        """Rows counted from the rows themselves, not from the running totals."""
+        query = """
+            SELECT d.name, count(*), count(DISTINCT r.boot << 32 | r.seq),
+                   sum(r.kind IN (?, ?)), sum(r.kind BETWEEN ? AND ? AND r.kind != ?)
+            FROM reading r JOIN device d ON d.id = r.device GROUP BY d.id ORDER BY d.name
+        """
+        rows = self._db.execute(query, (SAMPLE, DELTA, HIGH_ON, BOOT, LOST))
+        return {name: DeviceCounts(count, distinct, reports, events) for name, count, distinct, reports, events in rows}
+
+    def readings(self, device: str, kinds: Sequence[int] = ()) -> Iterator[StoredReading]:
+        """All rows of a device in order of (boot, seq), or those of the given kinds."""
+        marks = ",".join("?" * len(kinds))
+        query = (
+            f"SELECT {_COLUMNS} FROM reading r JOIN batch b ON b.id = r.batch WHERE r.device = (SELECT id FROM device "
+            f"WHERE name = ?) {f'AND r.kind IN ({marks})' if kinds else ''} ORDER BY r.boot, r.seq"
+        )
+        return map(_stored, self._db.execute(query, (device, *kinds)))
+
+    def channel_history(self, device: str, channel: int) -> Iterator[StoredReading]:
+        """What the trainer needs of one channel: its reports, and where faults began and ended, in order."""
+        query = (
+            f"SELECT {_COLUMNS} FROM reading r JOIN batch b ON b.id = r.batch WHERE r.device = (SELECT id FROM device "
+            "WHERE name = ?) AND r.channel = ? AND r.kind IN (?, ?, ?, ?) ORDER BY r.boot, r.seq"
+        )
+        return map(_stored, self._db.execute(query, (device, channel, SAMPLE, DELTA, FAULT, FAULT_CLEARED)))
+
+    def page(
+        self,
+        device: str,
+        channel: int | None,
+        from_unix_ms: int | None,
+        to_unix_ms: int | None,
+        after: tuple[int, int],
+        limit: int,
+    ) -> list[StoredReading]:
+        """At most `limit` rows after identity `after`, within [from, to) by device time."""
+        query = f"""
+            SELECT {_COLUMNS} FROM reading r JOIN batch b ON b.id = r.batch
+            WHERE r.device = (SELECT id FROM device WHERE name = ?1) AND (r.boot, r.seq) > (?2, ?3)
+            AND (?4 IS NULL OR r.channel = ?4)
+            AND (?5 IS NULL OR r.epoch_unix_ms + r.uptime_ms >= ?5)
+            AND (?6 IS NULL OR r.epoch_unix_ms + r.uptime_ms < ?6)
+            ORDER BY r.boot, r.seq LIMIT ?7
+        """
+        values = (device, *after, channel, from_unix_ms, to_unix_ms, limit)
+        return [_stored(row) for row in self._db.execute(query, values)]
+
+    def lost_identities(self, device: str) -> int:
+        """Identities that LOST records account for."""
+        query = """
+            SELECT coalesce(sum(value), 0) FROM reading
+            WHERE device = (SELECT id FROM device WHERE name = ?) AND kind = ?
+        """
+        return int(self._db.execute(query, (device, LOST)).fetchone()[0])
+
+
+def _stored(row: tuple[int, int, int, int, int, int, int, int | None, int, int]) -> StoredReading:
+    boot, seq, kind, channel, value, trend, uptime_ms, unix_ms, trusted, recv_unix_ms = row
+    return StoredReading(boot, seq, kind, channel, value, trend, uptime_ms, unix_ms, bool(trusted), recv_unix_ms)

@@ -1,0 +1,73 @@
+"""`isotherm cloud`: run the reference receiver, and look into its store."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+
+import click
+
+
+@click.group()
+def cloud() -> None:
+    """Run the reference receiver, look into its store.
+
+    \b
+    Examples:
+      isotherm cloud serve --data cloud-data --port 8440
+      isotherm cloud status --data cloud-data
+    """
+
+
+@cloud.command()
+@click.option("--data", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder of the store.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", default=8440, show_default=True, type=click.IntRange(0, 65535), help="Port; 0: a free one.")
+@click.option("--port-file", type=click.Path(path_type=Path, dir_okay=False), help="File to write the port to.")
+@click.option(
+    "--token-file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="File with the token that gateways must show; without it everyone may write.",
+)
+def serve(data: Path, host: str, port: int, port_file: Path | None, token_file: Path | None) -> int:
+    """Receive batches over HTTP until Ctrl-C. A batch is answered when it is on the disk.
+
+    \b
+    Example:
+      isotherm cloud serve --data cloud-data --port 8440
+    """
+    from host_tools.cloud.server import read_token
+    from host_tools.cloud.server import serve as run
+
+    token = None if token_file is None else read_token(token_file)
+
+    def ready(url: str) -> None:
+        click.echo(f"receiving at {url}, storing in {data}")
+
+    stopped_by = run(data, host, port, port_file, token, ready)
+    return 130 if stopped_by == signal.SIGINT else 0
+
+
+@cloud.command()
+@click.option("--data", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder of the store.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def status(data: Path, as_json: bool) -> None:
+    """Count what a store holds, also while the receiver runs.
+
+    \b
+    Example:
+      isotherm cloud status --data cloud-data --json
+    """
+    from host_tools.cloud.store_read import CloudReader
+
+    with CloudReader(data) as reader:
+        counters = reader.counters()
+        counts = reader.counts_per_device()
+    if as_json:
+        devices = {name: count._asdict() for name, count in counts.items()}
+        click.echo(json.dumps({"counters": counters, "devices": devices}, indent=2, sort_keys=True))
+        return
+    for name, count in counts.items():
+        click.echo(f"{name}: {count.rows} rows, {count.reports} reports, {count.events} events")
+    click.echo(", ".join(f"{name} {value}" for name, value in sorted(counters.items())))
