@@ -1,0 +1,1 @@
+"""The main job on one machine: virtual boards, broker, gateway and receiver, run, disturbed and reconciled."""
