@@ -76,13 +76,6 @@ class Model:
         """Parameters of a channel by name; defaults when the model does not mention it."""
         return self.channels.get(channel) or ChannelParams()
 
-    def min_interval_s(self):
-        """How long reports may wait for one another before they are sent: what the most pressing channel allows.
-
-        A property of the link, not of the filter: reports are made, and stored, when they are due.
-        """
-        return min([params.min_interval_s for params in self.channels.values()] or [0])
-
     def why_not(self, fleet, device, device_class, firmware, now_unix_s=None):
         """Why this model may not run on this board: "fleet", "target", "firmware", "expired", or None when it may.
 

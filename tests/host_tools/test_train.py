@@ -110,7 +110,7 @@ def test_what_training_has_no_say_in_stays() -> None:
     )  # fmt: skip
     trained = train_one([simulated()], "home", "*", 2, current=current)
     assert (only(trained).heartbeat_s, only(trained).rate_limit_milli_min) == (3600, 9000)
-    assert (only(trained).min_interval_s, only(trained).window_s, trained.model.min_interval_s()) == (60, 900, 60)
+    assert (only(trained).min_interval_s, only(trained).window_s) == (60, 900)
     assert trained.predicted_before.max_error_milli <= 200
 
 
