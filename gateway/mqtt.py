@@ -62,7 +62,10 @@ class _BufferedSocket:
 
 class _Client(paho.Client):
     def _create_socket(self) -> Any:
-        return _BufferedSocket(super()._create_socket())  # type: ignore[no-untyped-call, unused-ignore]
+        plain: Any = super()._create_socket()  # type: ignore[no-untyped-call, unused-ignore]
+        # Acks are small and come in bursts: by RFC 896 (Nagle) each would wait for the broker to answer the one before.
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return _BufferedSocket(plain)
 
 
 class BrokerLink:

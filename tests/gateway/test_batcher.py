@@ -10,7 +10,7 @@ import pytest
 
 from gateway import wire
 from gateway.batcher import Batcher, Policy
-from gateway.messages import LANE_ALARMS, LANE_BACKFILL, LANE_LIVE, Batch
+from gateway.messages import LANE_ALARMS, LANE_BACKFILL, LANE_LIVE, Batch, Row
 from gateway.store import Reader
 from isocore.record import HIGH_ON
 from tests.gateway.conftest import START_UNIX_MS, Harness, frame_in
@@ -191,3 +191,42 @@ def test_auto_falls_back_to_gzip(monkeypatch: pytest.MonkeyPatch) -> None:
     encoding, compress = wire.compressor("auto")
     assert encoding == "gzip"
     assert compress(b"x" * 100) == compress(b"x" * 100), "the same bytes whenever they are made"
+
+
+def test_smaller_batches_from_one_moment_to_the_next_skip_no_row(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reload between reading rows and judging whether there were more of them."""
+    small = Policy(7, 5.0, 200, 60.0, {LANE_ALARMS: 2, LANE_LIVE: 2, LANE_BACKFILL: 2})
+    read = rig.reader.lane_rows
+
+    def read_and_tune(lane: str, first_row: int, last_row: int, limit: int) -> list[Row]:
+        rows = read(lane, first_row, last_row, limit)
+        rig.batcher.tune(small)
+        return rows
+
+    monkeypatch.setattr(rig.reader, "lane_rows", read_and_tune)
+    rig.harness.put(frame_in("a", 1, samples(1, 150)))
+    seen: list[Batch] = []
+    while sum(batch.rows for batch in seen) < 147:
+        wait_for(lambda: len(rig.submitted) > len(seen), what="the next batch")
+        batch = rig.submitted[len(seen)]
+        seen.append(batch)
+        rig.answer(batch)
+    assert [batch.rows for batch in seen] == [100, 7, 7, 7, 7, 7, 7, 7][: len(seen)]
+    rig.pass_time(6)
+    wait_for(lambda: sum(batch.rows for batch in rig.submitted) == 150, what="the rest, by age")
+    rows = [row for batch in rig.submitted for row in range(batch.first_row, batch.last_row + 1)]
+    assert rows == list(range(1, 151))
+
+
+def test_a_batch_sent_again_takes_no_slot_for_good(rig: Rig) -> None:
+    rig.harness.put(frame_in("a", 1, samples(1, 100)))
+    wait_for(lambda: rig.submitted, what="a batch")
+    refused = rig.submitted[0]
+    rig.answer(refused, refusal="no")
+    wait_for(lambda: rig.batcher.in_flight == 0, what="its slot")
+    again = rig.harness.store.retry("cloud", refused.batch)
+    assert again == refused
+    rig.batcher.again(again)
+    assert (rig.submitted[-1], rig.batcher.in_flight) == (refused, 1)
+    rig.answer(again)
+    assert rig.batcher.in_flight == 0

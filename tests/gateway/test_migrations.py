@@ -1,0 +1,62 @@
+"""A store of an earlier version opens under this one, with its ledger put right."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+from gateway.store import Reader
+from gateway.store.db import SCHEMA_DIR
+from isocore.record import BOOT, HIGH_ON, LOST, SAMPLE
+from tests.gateway.conftest import Harness, frame_in
+from tests.support.board_client import samples
+
+STEPS = sorted(SCHEMA_DIR.glob("*.sql"))
+
+
+def make_store(path: Path, version: int) -> sqlite3.Connection:
+    connection = sqlite3.connect(path)
+    for step in STEPS[:version]:
+        connection.executescript(step.read_text(encoding="utf-8"))
+    connection.execute(f"PRAGMA user_version = {version}")
+    return connection
+
+
+def test_steps_are_numbered_without_gaps() -> None:
+    assert [int(step.name[:4]) for step in STEPS] == list(range(1, len(STEPS) + 1))
+
+
+def test_from_the_first_schema(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    with make_store(path, 1) as old:
+        for device, name in ((1, "a"), (2, "b")):
+            old.execute("INSERT INTO devices (device, name) VALUES (?,?)", (device, name))
+            old.execute(
+                "INSERT INTO ledger (device, received, stored_reports, stored_events) VALUES (?,?,?,?)",
+                (device, 4 if device == 1 else 1, 1 if device == 1 else 0, 3 if device == 1 else 1),
+            )
+        old.execute("INSERT INTO boots VALUES (1, 1, 9, 9, 0, 0, 0)")
+        records = [(1, 1, SAMPLE), (1, 2, HIGH_ON), (1, 3, BOOT), (1, 9, LOST), (2, 1, HIGH_ON)]
+        for row, (device, seq, kind) in enumerate(records, 1):
+            value = 6 if kind == LOST else 0
+            old.execute("INSERT INTO readings VALUES (?,?,1,?,?,0,?,0,0,0,0,0)", (row, device, seq, kind, value))
+        old.execute("INSERT INTO ledger_sink (sink, device, uploaded_reports) VALUES ('cloud', 1, 1)")
+    old.close()
+    harness = Harness(path).start()
+    harness.put(frame_in("a", 1, samples(10, 12)))
+    reader = Reader(path)
+    snapshot = reader.snapshot()
+    entry = snapshot["ledger"]["devices"]["a"]
+    assert snapshot["differences"] == []
+    assert (entry["stored_reports"], entry["stored_events"], entry["stored_notices"], entry["stored"]) == (4, 2, 1, 7)
+    assert snapshot["ledger"]["devices"]["b"]["stored_events"] == 1
+    assert entry["sinks"]["cloud"] == {
+        **dict.fromkeys(entry["sinks"]["cloud"], 0),
+        "uploaded_reports": 1,
+        "pending": 6,
+    }
+    reader.close()
+    harness.stop()
+    connection = sqlite3.connect(path)
+    assert connection.execute("PRAGMA user_version").fetchone() == (len(STEPS),)
+    connection.close()
