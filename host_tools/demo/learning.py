@@ -19,8 +19,8 @@ from host_tools.train import Goal, Rules, TrainedModel, train_one
 from isocore.model import FIELDS
 
 SEQUENCE = 1
-# A demo lasts a minute: an hour of board time is enough to show training, though a real fleet should wait for days.
-RULES = Rules(days_min=1 / 24, samples_min=40)
+# A demo lasts a minute: a quarter of an hour of board time is enough to show training; a real fleet waits for days.
+RULES = Rules(days_min=0.25 / 24, samples_min=40)
 GOALS: Mapping[str, Goal] = {"": Goal(error_milli=500), "humidity": Goal(error_milli=2000)}
 BUILT_IN_ERROR_MILLI: int = FIELDS["error_milli"][2] or 0
 _TEMPERATURE = "temperature"

@@ -20,6 +20,7 @@ from host_tools.errors import HostError
 TICK_S = 0.25
 STALL_S = 90.0  # no board got on, or the drain got nowhere, for this long: something is wrong
 PUSH_TIMEOUT_S = 60.0
+ARRIVAL_S_MAX = 15.0  # training begins with what is there by then
 _DAY_MS = 86_400_000
 
 
@@ -74,6 +75,7 @@ class Scenario:
         self._outage_since_ms: int | None = None
         self._gateway_up = self._receiver_up = True
         self._view = RunView(self._phase, 0.0, [], True, True)
+        self._train_by_s: float | None = None
         self._training: Future[learning.Rollout] | None = None
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="trainer")
         self._error_milli = learning.BUILT_IN_ERROR_MILLI
@@ -96,7 +98,7 @@ class Scenario:
 
     def _steps(self) -> list[_Step]:
         when = self._plan.timeline
-        train = _Step(when.model_pushed, "training a threshold model on what was collected", self._begin_training)
+        train = _Step(when.model_pushed, "training a threshold model on what was collected", self._pause)
         if not self._plan.faults:
             return [train]
         return [
@@ -161,14 +163,24 @@ class Scenario:
             self._outages.append((self._outage_since_ms, _unix_ms()))
             self._outage_since_ms = None
 
+    def _all_arrived(self) -> bool:
+        return self._view.backlog == 0 and not any(
+            board.counters.get("outbox") for board in self._stack.boards.values()
+        )
+
     def _phase_is_calm(self) -> bool:
         return all(int(board.counters.get("outbox", 0)) < 50 for board in self._stack.boards.values())
 
     # ---- the model
 
-    def _begin_training(self) -> None:
+    def _pause(self) -> None:
+        """Let the world wait, so that what was measured arrives and training takes none of its time."""
         for board in self._stack.boards.values():
-            board.set_speed(1.0)  # the world waits, so that training takes none of its time
+            board.set_speed(1.0)
+        self._train_by_s = time.monotonic() + ARRIVAL_S_MAX
+
+    def _begin_training(self) -> None:
+        self._train_by_s = None
         for name, board in self._stack.boards.items():
             rates = self._rates[name]
             rates.sent_at_switch, rates.run_ms_at_switch = _sent_and_time(board.counters)
@@ -188,6 +200,8 @@ class Scenario:
             self._stack.boards[board.name].set_speed(board.speed)
 
     def _tend_training(self) -> None:
+        if self._train_by_s is not None and (self._all_arrived() or time.monotonic() > self._train_by_s):
+            self._begin_training()
         if self._training is not None and self._training.done():
             result = self._training.result()
             self._training = None
@@ -198,7 +212,7 @@ class Scenario:
 
     def _finish_training(self) -> None:
         deadline_s = time.monotonic() + PUSH_TIMEOUT_S
-        while self._training is not None and time.monotonic() < deadline_s:
+        while (self._training or self._train_by_s) and time.monotonic() < deadline_s:
             self._tend_training()
             self._look(1.0)
             time.sleep(TICK_S)

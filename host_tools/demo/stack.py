@@ -40,6 +40,7 @@ listener {port} 127.0.0.1
 allow_anonymous true
 persistence false
 max_queued_messages 10000
+set_tcp_nodelay true
 # The user that starts it: a change of user would cut the tie that ends the broker when the run is killed (prctl(2)).
 user {user}
 """

