@@ -142,6 +142,9 @@ class VirtualBoard:
         self._delay_s = 0.0
         try:
             self._fleet.call(lambda: self._spawn(PWRON_RESET))
+        except BoardError:
+            self._on = False
+            raise
         except OSError as error:
             self._on = False
             raise BoardError(f"board {self.spec.device}: MicroPython did not start ({error})") from error
@@ -151,6 +154,7 @@ class VirtualBoard:
         if not self._on:
             return
         self._on = False
+        self._finish_restart()
         self._send("stop")
         if self._console is not None:
             self._console.off()
@@ -161,6 +165,7 @@ class VirtualBoard:
     def power_cut(self) -> None:
         """Take its power away at once: nothing is finished, nothing is said. Its serial port stays and is silent."""
         self._on = False
+        self._finish_restart()
         if self._console is not None:
             self._console.off()
         self._kill()
@@ -239,7 +244,7 @@ class VirtualBoard:
             with self._console.wiring(keep_input=to_prompt or cause == SOFT_RESET) as wiring:
                 document = {**self._document, **wiring.document}
                 process = self._popen(command, document, wiring.stdout, wiring.pass_fds)
-            self._console.started(process, wiring)
+            self._console.started(process)
             events = wiring.events
         assert events is not None
         self._partial = b""
@@ -362,6 +367,12 @@ class VirtualBoard:
         with contextlib.suppress(OSError, ValueError):  # it has just ended: `ended` deals with that
             process.stdin.write(line.encode() + b"\n")
             process.stdin.flush()
+
+    def _finish_restart(self) -> None:
+        """Let a restart that has begun in the fleet's thread come to its end, so that its process can be seen."""
+        if self._fleet is not None and self._document:
+            with contextlib.suppress(BoardError):  # the fleet is closed: nothing restarts any more
+                self._fleet.call(lambda: None)
 
     def _kill(self) -> None:
         process = self._process

@@ -56,6 +56,7 @@ class SerialPort:
         self._interrupt: Callable[[], None] | None = None  # None while the board has no power
         self._unplug_at_bytes = -1
         self._flush_input = False
+        self._flushed = threading.Event()
         self._unplugged = threading.Event()
 
     # ---- in any thread
@@ -132,13 +133,19 @@ class SerialPort:
         self._user = user
         self._nudge()
 
-    def board_started(self, interrupt: Callable[[], None], *, keep_input: bool) -> None:
-        """A process took the board's end. keep_input: what was sent to the one before it is meant for this one.
+    def discard_input(self) -> None:
+        """Forget what was sent to the board and not read: it was not meant for the process that starts next."""
+        self._flushed.clear()
+        self._flush_input = True
+        self._nudge()
+        if not self._flushed.wait(_JOIN_S):
+            raise BoardError(f"{self.link}: the thread of the port does not answer")
+
+    def board_started(self, interrupt: Callable[[], None]) -> None:
+        """A process took the board's end.
 
         interrupt: called in the port's thread, every INTERRUPT_AFTER_S while a Ctrl-C lies there unread.
         """
-        if not keep_input:
-            self._flush_input = True
         self._interrupt = interrupt
         self._nudge()
 
@@ -200,6 +207,7 @@ class _Carrier:
             port._flush_input = False
             self._to_board = b""
             termios.tcflush(port._board_ends[1], termios.TCIFLUSH)
+            port._flushed.set()
         self._to_board = self._push(port._board, self._to_board) if port._interrupt is not None else b""
         self._check_interrupt()
         return True

@@ -35,7 +35,6 @@ class Wiring:
     stdout: int
     pass_fds: tuple[int, ...]
     events: IO[bytes]
-    kept_input: bool
 
 
 class Console:
@@ -51,8 +50,13 @@ class Console:
 
     @contextlib.contextmanager
     def wiring(self, *, keep_input: bool) -> Iterator[Wiring]:
-        """For starting one process; the parent's copy of the event line's end is closed after it."""
+        """For starting one process; the parent's copy of the event line's end is closed after it.
+
+        keep_input: what was sent to the process before it is meant for this one.
+        """
         self.port.open()
+        if not keep_input:
+            self.port.discard_input()
         self._flag.write_bytes(b"0")
         console, reading = self.port.board_ends
         read_end, write_end = os.pipe()
@@ -62,14 +66,14 @@ class Console:
         }
         events = os.fdopen(read_end, "rb", buffering=0)
         try:
-            yield Wiring(document, console, (reading, write_end), events, keep_input)
+            yield Wiring(document, console, (reading, write_end), events)
         except BaseException:
             events.close()
             raise
         finally:
             os.close(write_end)
 
-    def started(self, process: subprocess.Popen[bytes], wiring: Wiring) -> None:
+    def started(self, process: subprocess.Popen[bytes]) -> None:
         """The process runs and may be interrupted."""
         self.interrupted = False
 
@@ -86,7 +90,7 @@ class Console:
             self.interrupted = True
             process.send_signal(signal.SIGINT if gently else signal.SIGKILL)
 
-        self.port.board_started(interrupt, keep_input=wiring.kept_input)
+        self.port.board_started(interrupt)
 
     def off(self) -> None:
         self.port.board_off()

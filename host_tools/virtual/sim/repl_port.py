@@ -204,6 +204,8 @@ class _Stdin(_Stream):
 
 class _StdoutBuffer(_Stream):
     def write(self, data, most_bytes=-1):
+        if isinstance(data, str):  # streams take text as its bytes; mpremote 1.25's mount relies on it
+            data = data.encode()
         if most_bytes >= 0:
             data = memoryview(data)[:most_bytes]
         write_raw(data)

@@ -7,13 +7,14 @@ import json
 import os
 import pty
 import subprocess
+import termios
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from host_tools.virtual.board import VirtualBoard
-from tests.support.serial_board import DEADLINE_S, MPREMOTE, FirmwareBoards, Line, mpremote, samples
+from tests.support.serial_board import DEADLINE_S, MPREMOTE, FirmwareBoards, Line, mpremote, samples, wait_until
 
 pytestmark = pytest.mark.micropython
 BINARY = bytes(range(256)) * 12  # every control character, and more than one raw-paste window
@@ -175,6 +176,7 @@ class Console(Line):
         self.process = subprocess.Popen(command, stdin=its, stdout=its, stderr=its, start_new_session=True)
         os.close(its)
         self.until(b"to exit this shell")
+        wait_until(lambda: not termios.tcgetattr(ours)[3] & termios.ICANON, "mpremote takes the terminal")
 
     def leave(self) -> int:
         self.send(b"\x1d")

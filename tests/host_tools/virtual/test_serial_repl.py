@@ -25,7 +25,7 @@ def idle(bench: Bench) -> Iterator[tuple[VirtualBoard, Line]]:
     board = bench.board("VALUE = 5", serial=True)
     board.start()
     line = Line.open(board.serial.path)
-    line.until(BANNER)
+    line.prompt()
     yield board, line
     line.close()
 
@@ -63,7 +63,7 @@ def test_raw_soft_reset_stays_raw_and_runs_boot_only(bench: Bench) -> None:
     board = bench.board("print('main')", boot="print('boot')", serial=True)
     board.start()
     line = Line.open(board.serial.path)
-    line.until(BANNER)
+    line.prompt()
     line.send(b"\x01")
     line.until(RAW)
     line.send(b"\x04")
@@ -264,5 +264,8 @@ def test_stdout_cooks_text_and_leaves_bytes_alone(idle: tuple[VirtualBoard, Line
     _, line = idle
     line.send(b"\x01")
     line.until(RAW)
-    line.send(b"import sys\nprint('a')\nsys.stdout.buffer.write(b'b\\n')\nsys.stdout.write('c\\n')\nprint('d')\x04")
-    assert line.until(b"\x04>") == b"OKa\r\nb\nc\r\nd\r\n\x04\x04>"
+    line.send(
+        b"import sys\nprint('a')\nout = sys.stdout.buffer\nout.write(b'b\\n')\nout.write('c\\n')\n"
+        b"sys.stdout.write('d\\n')\nout.write(b'efg', 2)\x04"
+    )
+    assert line.until(b"\x04>") == b"OKa\r\nb\nc\nd\r\nef\x04\x04>"
