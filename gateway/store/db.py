@@ -88,12 +88,15 @@ def open_reader(path: Path) -> sqlite3.Connection:
     """A read-only connection; it may outlive or precede the daemon."""
     if not path.exists():
         raise StoreUnusable(f"no store at {path}: the gateway has not run yet with this data_dir")
+    connection: sqlite3.Connection | None = None
     try:
         connection = sqlite3.connect(
             f"file:{quote(str(path))}?mode=ro", uri=True, isolation_level=None, check_same_thread=False, timeout=5
         )
         connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     except sqlite3.Error as exc:
+        if connection is not None:
+            connection.close()
         raise StoreUnusable(f"cannot read {path}: {exc}") from exc
     return connection
 

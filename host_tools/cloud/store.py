@@ -239,6 +239,16 @@ def _lock(folder: Path) -> IO[str]:
 def _open(path: Path) -> sqlite3.Connection:
     # Autocommit mode: transactions are begun and ended by name. Used by one thread at a time.
     db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    try:
+        _prepare(db)
+    except sqlite3.Error:
+        db.close()
+        raise
+    return db
+
+
+def _prepare(db: sqlite3.Connection) -> None:
+    """Set the durability that kills and power cuts ask for, and bring the schema up to date."""
     db.execute("PRAGMA journal_mode = WAL")
     db.execute("PRAGMA synchronous = FULL")
     db.execute("PRAGMA cache_size = -16000")  # KiB
@@ -248,9 +258,7 @@ def _open(path: Path) -> sqlite3.Connection:
     )
     version = int(db.execute("PRAGMA user_version").fetchone()[0])
     if version > len(steps):
-        db.close()
         raise sqlite3.DatabaseError(f"it was written by a newer version (schema {version}, known is {len(steps)})")
     for number, step in enumerate(steps[version:], start=version + 1):
         script = step.read_text(encoding="utf-8")
         db.executescript(f"BEGIN IMMEDIATE; {script}; PRAGMA user_version = {number}; COMMIT;")
-    return db

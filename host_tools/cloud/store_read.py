@@ -62,8 +62,7 @@ class CloudReader:
         if not path.is_file():
             raise StoreError(f"{path}: there is no such store; `isotherm cloud serve --data {folder}` makes one")
         try:
-            self._db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=10)
-            self._db.execute("SELECT count(*) FROM gateway")
+            self._db = _connect(path)
         except sqlite3.Error as error:
             raise StoreError(f"{path}: cannot be read as a store: {error}") from error
 
@@ -157,6 +156,16 @@ class CloudReader:
             WHERE device = (SELECT id FROM device WHERE name = ?) AND kind = ?
         """
         return int(self._db.execute(query, (device, LOST)).fetchone()[0])
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=10)
+    try:
+        db.execute("SELECT count(*) FROM gateway")
+    except sqlite3.Error:
+        db.close()
+        raise
+    return db
 
 
 def _stored(row: tuple[int, int, int, int, int, int, int, int | None, int, int]) -> StoredReading:

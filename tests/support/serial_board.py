@@ -82,6 +82,7 @@ def mpremote(
         encoding="utf-8",
         timeout=DEADLINE_S,
         cwd=folder,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},  # its own words and the board's in the order they were said
         check=False,
     )
 
