@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -18,6 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from host_tools.errors import HostError
+from host_tools.setup.system import find_mosquitto
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h: the kernel signals this process when its parent dies
 
@@ -34,10 +34,9 @@ def free_port() -> int:
         return port
 
 
-def find_mosquitto() -> str:
+def broker_program() -> str:
     """Path of the broker. Raises ProcessError when it is not installed."""
-    search = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin", "/opt/homebrew/sbin"])
-    found = shutil.which("mosquitto", path=search)
+    found = find_mosquitto()
     if found is None:
         raise ProcessError("mosquitto is not installed: run `make setup`, or `apt-get install mosquitto` as root")
     return found

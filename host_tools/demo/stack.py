@@ -20,7 +20,7 @@ from typing import Any
 
 from host_tools import keys
 from host_tools.demo.plan import EPOCH_UNIX_S, STROBE_PIN, BoardPlan, Plan
-from host_tools.demo.processes import Child, ProcessError, accepts_connections, find_mosquitto, free_port
+from host_tools.demo.processes import Child, ProcessError, accepts_connections, broker_program, free_port
 from host_tools.errors import HostError
 from host_tools.virtual.board import VirtualBoard
 from host_tools.virtual.fleet import VirtualFleet
@@ -90,7 +90,7 @@ class Stack:
         self.gateway_config = workdir / "gateway.toml"
         self.key = keys.init(workdir / "keys")
         self.broker = Child(
-            "mosquitto", [find_mosquitto(), "-c", str(workdir / "mosquitto.conf")], workdir / "broker.log"
+            "mosquitto", [broker_program(), "-c", str(workdir / "mosquitto.conf")], workdir / "broker.log"
         )
         self.receiver = Child("the receiver", self._receiver_command(), workdir / "receiver.log")
         self.gateway = Child(

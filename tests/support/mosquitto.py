@@ -5,13 +5,14 @@ It must not know what is published. Used by the tests of firmware, gateway and t
 
 from __future__ import annotations
 
-import shutil
 import socket
 import subprocess
 import time
 from pathlib import Path
 
 import pytest
+
+from host_tools.setup.system import find_mosquitto
 
 _START_S = 10.0
 
@@ -24,9 +25,9 @@ def free_port() -> int:
         return port
 
 
-def find_mosquitto() -> str:
-    """Path of the broker; Debian keeps it where users' PATH does not look."""
-    found = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin:/opt/homebrew/sbin")
+def broker_program() -> str:
+    """Path of the broker; the test fails where there is none."""
+    found = find_mosquitto()
     if found is None:
         pytest.fail("mosquitto is not installed: run `make setup`")
     return found
@@ -57,7 +58,7 @@ class Mosquitto:
         )
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
-                [find_mosquitto(), "-c", str(self.config_path)], stdout=log, stderr=subprocess.STDOUT
+                [broker_program(), "-c", str(self.config_path)], stdout=log, stderr=subprocess.STDOUT
             )
         deadline = time.monotonic() + _START_S
         while time.monotonic() < deadline:

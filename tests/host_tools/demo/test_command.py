@@ -67,7 +67,7 @@ def test_bad_trace_names_file_and_place(
 
 
 def test_broker_missing(run_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(processes.shutil, "which", lambda *_, **__: None)
+    monkeypatch.setattr(processes, "find_mosquitto", lambda: None)
     assert run(["demo"]) == 1
     assert "mosquitto" in complaint(capsys)
     assert list(run_folder.iterdir()) == []
