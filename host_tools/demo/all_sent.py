@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from gateway import wire
 from gateway.messages import LANE_LIVE, DeviceInfo, Row
-from host_tools.demo.plan import EPOCH_UNIX_S, Plan
+from host_tools.demo.plan import EPOCH_UNIX_S, GATEWAY_ID, Plan
 from host_tools.demo.reconcile import BoardBooks, share_out
 from isocore.record import SAMPLE
 
@@ -38,6 +38,6 @@ def bytes_per_board(plan: Plan, books: Mapping[str, BoardBooks], posts: int) -> 
     for number in range(requests):
         part = rows[len(rows) * number // requests : len(rows) * (number + 1) // requests]
         if part:
-            body = wire.document("demo-gateway", number + 1, LANE_LIVE, 1, len(part), part, infos)
+            body = wire.document(GATEWAY_ID, number + 1, LANE_LIVE, 1, len(part), part, infos)
             total += len(wire.encode(body, compress)[0])
     return share_out(total, {name: len(b.samples) for name, b in books.items()})

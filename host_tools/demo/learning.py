@@ -40,12 +40,13 @@ def train_and_push(
 ) -> Rollout:
     """Train one model a class or a board, push each to its boards, and wait for their word.
 
-    trained_now: called between training and pushing.
+    trained_now: called when training is over, before anything is pushed.
     Never raises for data that does not carry a model, or boards that stay silent: the notes say so.
     """
     with CloudReader(cloud_dir) as reader:
         histories = from_store(reader, {board.name: board.period_ms for board in plan.boards})
     trained, notes = _train(plan, histories)
+    trained_now()
     if not trained:
         return Rollout("no model could be trained: boards go on with what they have", notes)
     containers: dict[str, bytes] = {}
@@ -60,7 +61,6 @@ def train_and_push(
         for name, params in result.model.channels.items()
         if name == _TEMPERATURE
     )
-    trained_now()
     try:
         states = rollout.push("127.0.0.1", broker_port, containers, timeout_s)
     except RetryableError as error:

@@ -16,6 +16,7 @@ from host_tools.errors import InputError
 from host_tools.sensing import DS18B20, Sensing, Source, write_rows
 
 FLEET = "demo"
+GATEWAY_ID = "demo-gateway"
 BOARDS_DEFAULT = 9
 BOARDS_MAX = 200
 RUN_S_DEFAULT = 45.0  # of real time, before the drain

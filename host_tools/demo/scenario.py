@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from host_tools.demo import books, learning
-from host_tools.demo.plan import LEAD_MS, Plan
+from host_tools.demo.plan import LEAD_MS, BoardPlan, Plan
 from host_tools.demo.reconcile import Outcome, reconcile
 from host_tools.demo.stack import Stack
 from host_tools.demo.table import BoardView, Display, RunView
@@ -20,6 +20,7 @@ from host_tools.errors import HostError
 TICK_S = 0.25
 STALL_S = 90.0  # no board got on, or the drain got nowhere, for this long: something is wrong
 PUSH_TIMEOUT_S = 60.0
+OUTBOX_CALM_RECORDS = 50  # what a board may hold when nothing is held up: at this pace something always is under way
 ARRIVAL_S_MAX = 15.0  # training begins with what is there by then
 _DAY_MS = 86_400_000
 
@@ -159,17 +160,18 @@ class Scenario:
         """An outage ends when what it held back has gone up."""
         if self._outage_since_ms is None or not (self._gateway_up and self._receiver_up):
             return
-        if self._view.backlog == 0 and self._phase_is_calm():
+        calm = all(int(b.counters.get("outbox", 0)) < OUTBOX_CALM_RECORDS for b in self._stack.boards.values())
+        if self._view.backlog == 0 and calm:
             self._outages.append((self._outage_since_ms, _unix_ms()))
             self._outage_since_ms = None
 
-    def _all_arrived(self) -> bool:
-        return self._view.backlog == 0 and not any(
-            board.counters.get("outbox") for board in self._stack.boards.values()
-        )
+    def _waiting(self) -> int:
+        """Records that boards hold and no gateway has acknowledged."""
+        return self._sum("outbox")
 
-    def _phase_is_calm(self) -> bool:
-        return all(int(board.counters.get("outbox", 0)) < 50 for board in self._stack.boards.values())
+    def _sum(self, *counters: str) -> int:
+        """Some of the firmware's counters over all boards."""
+        return sum(int(board.counters.get(name, 0)) for board in self._stack.boards.values() for name in counters)
 
     # ---- the model
 
@@ -181,10 +183,10 @@ class Scenario:
 
     def _begin_training(self) -> None:
         self._train_by_s = None
-        for name, board in self._stack.boards.items():
-            rates = self._rates[name]
-            rates.sent_at_switch, rates.run_ms_at_switch = _sent_and_time(board.counters)
-            rates.per_day_before = _per_day(rates.sent_at_switch, rates.run_ms_at_switch, self._channels(name))
+        for board in self._plan.boards:
+            rates = self._rates[board.name]
+            rates.sent_at_switch, rates.run_ms_at_switch = _sent_and_time(self._stack.boards[board.name].counters)
+            rates.per_day_before = _per_day(rates.sent_at_switch, rates.run_ms_at_switch, len(board.channels))
         self._training = self._pool.submit(
             learning.train_and_push,
             self._plan,
@@ -200,12 +202,13 @@ class Scenario:
             self._stack.boards[board.name].set_speed(board.speed)
 
     def _tend_training(self) -> None:
-        if self._train_by_s is not None and (self._all_arrived() or time.monotonic() > self._train_by_s):
-            self._begin_training()
+        if self._train_by_s is not None:
+            all_arrived = self._view.backlog == 0 and self._waiting() == 0
+            if all_arrived or time.monotonic() > self._train_by_s:
+                self._begin_training()
         if self._training is not None and self._training.done():
             result = self._training.result()
             self._training = None
-            self._resume()
             self.notes += result.notes
             self._error_milli = max(self._error_milli, result.error_milli)
             self._phase = result.headline
@@ -228,12 +231,9 @@ class Scenario:
             self._look(1.0)
             self._tend_outage()
             self._stack.check_alive(gateway=True, receiver=True)
-            waiting = sum(int(board.counters.get("outbox", 0)) for board in self._stack.boards.values())
-            emitted = sum(
-                int(board.counters.get("sent", 0)) + int(board.counters.get("events_sent", 0))
-                for board in self._stack.boards.values()
-            )
-            settled = waiting == 0 and self._view.stored >= emitted and self._view.cloud_rows >= self._view.stored
+            waiting = self._waiting()
+            kept = self._sum("sent", "events_sent") - self._sum("evicted", "events_evicted")
+            settled = waiting == 0 and self._view.stored >= kept and self._view.cloud_rows >= self._view.stored
             calm = calm + 1 if settled else 0
             watch.check(
                 (waiting, self._view.stored, self._view.cloud_rows), "records are still under way and nothing moved"
@@ -261,18 +261,15 @@ class Scenario:
         self._view.phase = self._phase
         self._view.done = done
         self._view.gateway_up, self._view.receiver_up = self._gateway_up, self._receiver_up
-        self._view.boards = [self._board_view(board.name, board.device_class) for board in self._plan.boards]
+        self._view.boards = [self._board_view(board) for board in self._plan.boards]
         self._display.show(self._view)
 
-    def _board_view(self, name: str, device_class: str) -> BoardView:
-        counters = self._stack.boards[name].counters
-        rates = self._rates[name]
+    def _board_view(self, board: BoardPlan) -> BoardView:
+        counters = self._stack.boards[board.name].counters
+        rates = self._rates[board.name]
         sent, run_ms = _sent_and_time(counters)
-        now = _per_day(sent - rates.sent_at_switch, run_ms - rates.run_ms_at_switch, self._channels(name))
-        return BoardView(name, device_class, counters, rates.per_day_before, now)
-
-    def _channels(self, name: str) -> int:
-        return next(len(board.channels) for board in self._plan.boards if board.name == name)
+        now = _per_day(sent - rates.sent_at_switch, run_ms - rates.run_ms_at_switch, len(board.channels))
+        return BoardView(board.name, board.device_class, counters, rates.per_day_before, now)
 
 
 def _sent_and_time(counters: books.Counters) -> tuple[int, int]:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from host_tools import keys
-from host_tools.demo.plan import EPOCH_UNIX_S, STROBE_PIN, BoardPlan, Plan
+from host_tools.demo.plan import EPOCH_UNIX_S, GATEWAY_ID, STROBE_PIN, BoardPlan, Plan
 from host_tools.demo.processes import Child, ProcessError, accepts_connections, broker_program, free_port
 from host_tools.errors import HostError
 from host_tools.virtual.board import VirtualBoard
@@ -32,7 +32,6 @@ ROOT = Path(__file__).resolve().parents[2]
 UMQTT = ROOT / ".tools" / "umqtt"
 DISK_BYTES_MIN = 200_000_000
 DISK_BYTES_PER_BOARD = 2_000_000
-GATEWAY_ID = "demo-gateway"
 
 _BROKER_CONF = """\
 # Plaintext on loopback: the demo's own broker, gone when it ends.

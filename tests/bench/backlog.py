@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import time
 
+from host_tools.demo.processes import free_port
 from tests.bench import stores
 from tests.bench.common import Result, Settings
 from tests.bench.load import BOARDS
 from tests.bench.stack import broker, burst, check_stored, daemon
 from tests.support.daemon import Daemon
-from tests.support.mosquitto import Mosquitto, free_port
+from tests.support.mosquitto import Mosquitto
 
 READINGS = 200_000
 SIZE = 10

@@ -12,11 +12,12 @@ import paho.mqtt.client as mqtt
 import pytest
 
 from host_tools import cli, keys, rollout
+from host_tools.demo.processes import free_port
 from host_tools.errors import BrokerError, InputError
 from host_tools.rollout import BoardState
 from isocore import model as iso_model
 from isocore import topics
-from tests.support.mosquitto import Mosquitto, free_port
+from tests.support.mosquitto import Mosquitto
 
 pytestmark = pytest.mark.mosquitto
 

@@ -12,17 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from host_tools.demo.processes import free_port
 from host_tools.setup.system import find_mosquitto
 
 _START_S = 10.0
-
-
-def free_port() -> int:
-    """A TCP port of 127.0.0.1 that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def broker_program() -> str:
