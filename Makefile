@@ -52,9 +52,9 @@ LOCK = $(BIN)/uv pip compile --no-config --quiet --universal --python-version 3.
 lock: ## Resolve the three requirements.lock files anew (needs the network)
 	@$(PYTHON) host_tools/bootstrap.py test
 	@$(BIN)/python -m pip install --quiet uv==0.13.9
-	@$(LOCK) --upgrade --extra build --extra zstd --extra host --extra test -o tests/requirements.lock
-	@$(LOCK) --upgrade -c tests/requirements.lock --extra build --extra zstd --extra host -o host_tools/requirements.lock
-	@$(LOCK) --upgrade -c tests/requirements.lock --extra build --extra zstd -o gateway/requirements.lock
+	@$(LOCK) --upgrade --extra build --extra zstd --extra terminal --extra host --extra test -o tests/requirements.lock
+	@$(LOCK) --upgrade -c tests/requirements.lock --extra build --extra zstd --extra terminal --extra host -o host_tools/requirements.lock
+	@$(LOCK) --upgrade -c tests/requirements.lock --extra build --extra zstd --extra terminal -o gateway/requirements.lock
 
 clean: ## Remove what set-up and tools made: .venv, .tools, caches
 	@rm -rf .venv .tools build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
