@@ -8,7 +8,7 @@ WORKERS ?= 2
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check install uninstall lock clean
+.PHONY: help setup demo test soak bench check install uninstall lock clean
 
 help: ## Show this list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,6 +23,10 @@ test: ## Run the checks and all tests (ISOTHERM_TRACES=folder adds the runs on r
 	@$(PYTHON) host_tools/bootstrap.py test
 	@$(MAKE) --no-print-directory check
 	@$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+
+soak: ## Run the long fault campaigns, which print their seeds and ledgers (ARGS="-k board")
+	@$(PYTHON) host_tools/bootstrap.py test
+	@$(BIN)/python -m pytest -m soak -s --timeout 21600 $(ARGS)
 
 bench: ## Measure the whole path here, median of five (BENCH_RUNS=1 BENCH_ROWS_MILLION=10 ARGS="--only drain --json FILE")
 	@$(PYTHON) host_tools/bootstrap.py test
