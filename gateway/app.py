@@ -206,7 +206,8 @@ class Gateway:
             decided = plan(self._config, load(self._config.path))
             tokens = {name: read_token(decided.config, sink) for name, sink in decided.config.sinks.items()}
         except ConfigError as exc:
-            log.error("the configuration stays as it was: %s", exc)
+            for line in str(exc).splitlines():
+                log.error("the configuration stays as it was: %s", line)
         else:
             self._config = decided.config
             logging.getLogger().setLevel(decided.config.log.level.upper())

@@ -32,12 +32,10 @@ def _plain_errors(command: Command) -> Command:
     def wrapped(*args: Any, **kwargs: Any) -> None:
         try:
             command(*args, **kwargs)
-        except FatalError as exc:
-            click.echo(f"isotherm-gateway: {exc}", err=True)
-            sys.exit(exc.exit_code)
         except GatewayError as exc:
-            click.echo(f"isotherm-gateway: {exc}", err=True)
-            sys.exit(1)
+            for line in str(exc).splitlines():
+                click.echo(f"isotherm-gateway: {line}", err=True)
+            sys.exit(exc.exit_code if isinstance(exc, FatalError) else 1)
 
     return wrapped
 

@@ -67,7 +67,7 @@ class FatalError(GatewayError):
 
 
 class ConfigError(FatalError):
-    """The configuration is wrong. The text is one sentence that names file and key."""
+    """The configuration is wrong. The text is a line for each mistake, one sentence that names file and key."""
 
     exit_code = 2
 

@@ -1,27 +1,15 @@
 """What a changed configuration changes at once, and what waits for a restart. Pure: configurations in, plan out.
 
-A key is live when it can change without closing a connection, a file or a queue: so no message is lost by it.
+A key is declared `live` when it can change without closing a connection, a file or a queue: so it costs no message.
 """
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any, NamedTuple
 
-from gateway.config import SECTIONS, Config
-
-LIVE = {"log": ("level",), "ingest": ("json_bytes_max", "full_wait_s")}
-LIVE_SINK = (
-    "token_file",
-    "live_rows",
-    "live_age_s",
-    "backfill_rows",
-    "backfill_after_s",
-    "connect_timeout_s",
-    "read_timeout_s",
-    "backoff_base_s",
-    "backoff_max_s",
-)
+from gateway.config import Config
+from gateway.config.keys import parts
 
 
 class Plan(NamedTuple):
@@ -36,29 +24,29 @@ def plan(old: Config, new: Config) -> Plan:
     """Compare what is in force with what the file says now."""
     changed: list[str] = []
     waiting: list[str] = []
-    sections = {
-        name: _merge(name, getattr(old, name), getattr(new, name), LIVE.get(name, ()), changed, waiting)
-        for name in SECTIONS
-    }
-    sinks = {}
-    for name, sink in old.sinks.items():
-        if name in new.sinks:
-            sinks[name] = _merge(f"sinks.{name}", sink, new.sinks[name], LIVE_SINK, changed, waiting)
-        else:
-            sinks[name] = sink
-    waiting += [f"sinks.{name}" for name in sorted(old.sinks.keys() ^ new.sinks.keys())]
-    return Plan(replace(old, sinks=sinks, **sections), tuple(changed), tuple(waiting))
+    config: Config = _merge("", old, new, changed, waiting)
+    return Plan(config, tuple(changed), tuple(waiting))
 
 
-def _merge(name: str, old: Any, new: Any, live: tuple[str, ...], changed: list[str], waiting: list[str]) -> Any:
+def _merge(prefix: str, old: Any, new: Any, changed: list[str], waiting: list[str]) -> Any:
+    """`old` with what may change at once taken from `new`."""
     taken = {}
-    for field in fields(old):
-        value = getattr(new, field.name)
-        if value == getattr(old, field.name):
+    for part in parts(type(old)):
+        was, is_ = getattr(old, part.name), getattr(new, part.name)
+        name = f"{prefix}{part.name}"
+        if was == is_:
             continue
-        if field.name in live:
-            taken[field.name] = value
-            changed.append(f"{name}.{field.name}")
+        if part.spec.metadata.get("live"):
+            taken[part.name] = is_
+            changed.append(name)
+        elif part.is_table and part.shape == "one":
+            taken[part.name] = _merge(f"{name}.", was, is_, changed, waiting)
+        elif part.is_table and part.shape == "dict":
+            taken[part.name] = {
+                key: _merge(f"{name}.{key}.", table, is_[key], changed, waiting) if key in is_ else table
+                for key, table in was.items()
+            }
+            waiting += [f"{name}.{key}" for key in sorted(was.keys() ^ is_.keys())]
         else:
-            waiting.append(f"{name}.{field.name}")
+            waiting.append(name)
     return replace(old, **taken)

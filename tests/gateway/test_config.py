@@ -1,16 +1,20 @@
-"""The configuration: defaults, ranges, wrong keys and values, and that docs/gateway.md tells the same."""
+"""The configuration: defaults, ranges, every mistake at once, and that docs/gateway.md tells the same."""
 
 from __future__ import annotations
 
 import tomllib
-from dataclasses import fields
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from gateway import config
-from gateway.config import SECTIONS, SinkConfig, load, parse
+from gateway.config import Config, load, parse
+from gateway.config.check import FAULTS_MAX, Checker
+from gateway.config.keys import family, key, listed_family, unit, walk
 from gateway.errors import ConfigError
+from gateway.example import documented
 
 DOC = Path(__file__).resolve().parents[2] / "docs" / "gateway.md"
 URL = '[sinks.cloud]\nurl = "http://127.0.0.1:8440"\n'
@@ -52,6 +56,7 @@ WRONG = {
     'gateway.id = "GW 1"': "gateway.id is 'GW 1', it must match",
     'store.file = "../x.db"': "store.file must be a file name",
     'log.level = "loud"': "must be one of debug, info",
+    'log.level = "warn"': "did you mean warning?",
     'metrics.listen = "0.0.0.0:9000"': "must be a loopback address",
     'metrics.listen = "here"': "metrics.listen is 'here'",
     "sinks = 3": "sinks must hold tables",
@@ -61,7 +66,7 @@ WRONG = {
     '[sinks.cloud]\nurl = "http://example.com"': "plain http is for a loopback address only",
     '[sinks.cloud]\nurl = "https://user:pw@example.com"': "must not contain credentials",
     '[sinks.cloud]\nurl = "https://example.com:99999"': "is no URL",
-    URL + 'token_file = "none"': "there is no file",
+    URL + 'token_file = "none"': "sinks.cloud.token_file is 'none': there is no file /etc/isotherm/none",
     URL + 'compression = "lzma"': "must be one of auto, zstd, gzip",
     '[sinks.cloud]\ntype = "file"': "sinks.cloud.folder is missing",
     '[sinks.cloud]\ntype = "file"\nfolder = "x"\nurl = "https://x"': 'url is for type "https"',
@@ -92,18 +97,109 @@ def test_files_that_are_none(tmp_path: Path, data: bytes | None, part: str) -> N
         load(path)
 
 
-@pytest.mark.parametrize("section", [*SECTIONS, "sinks.NAME"])
-def test_every_key_is_documented_with_default_and_range(section: str) -> None:
-    text = DOC.read_text(encoding="utf-8")
-    part = text.partition(f"### [{section}]\n")[2].partition("\n#")[0]
-    for key in fields(SECTIONS.get(section, SinkConfig)):
-        row = next((line for line in part.splitlines() if line.startswith(f"| `{key.name}` |")), None)
-        assert row, f"docs/gateway.md has no row for {key.name} under [{section}]"
-        default = f'"{key.default}"' if isinstance(key.default, str) else str(key.default)
-        assert f"| `{default}` |" in row, row
-        if key.metadata["low"] is not None:
-            assert f"| {key.metadata['low']} to {key.metadata['high']} |" in row, row
-        assert key.metadata["help"] in row, row
+def test_every_mistake_is_told_at_once() -> None:
+    with pytest.raises(ConfigError) as caught:
+        parsed(
+            'mqtt.prot = 1\nmqtt.port = 0\ngateway.id = "GW"\n'
+            '[sinks.cloud]\nlive_age_s = -1\nca_file = "none"\n[sinks.B]'
+        )
+    lines = str(caught.value).splitlines()
+    assert all(line.startswith("/etc/isotherm/gateway.toml: ") for line in lines)
+    for part in (
+        "mqtt.prot",
+        "mqtt.port is 0",
+        "gateway.id is 'GW'",
+        "sinks.cloud.live_age_s is -1.0",
+        "sinks.B: a sink",
+    ):
+        assert sum(part in line for line in lines) == 1, part
+    assert len(lines) == 5, "what a section tells as a whole waits until its keys are right"
+
+
+def test_mistakes_are_told_up_to_a_bound() -> None:
+    with pytest.raises(ConfigError) as caught:
+        parsed("\n".join(f"wrong{number} = 1" for number in range(FAULTS_MAX + 7)))
+    lines = str(caught.value).splitlines()
+    assert len(lines) == FAULTS_MAX + 1
+    assert lines[-1].endswith(": 7 more mistakes")
+
+
+@dataclass(frozen=True)
+class Value:
+    pointer: str = key("", "JSON pointer", required=True)
+    scale: float = key(1.0, "factor", 0.001, 1000)
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a declaration may hold beside plain keys."""
+
+    windows_s: tuple[int, ...] = key((60, 900), "lengths of windows", 1, 86400, several_max=3)
+    names: dict[str, str] = key({}, "names by channel")
+    values: dict[str, Value] = family(name="[a-z]+", what="a value's name")
+    steps: tuple[Value, ...] = listed_family()
+
+    def wrong(self, beside: Callable[[str], Path]) -> Iterator[tuple[str, str]]:
+        if list(self.windows_s) != sorted(self.windows_s):
+            yield "windows_s", "must rise"
+
+
+def source(text: str) -> tuple[Source, list[str]]:
+    checker = Checker(Path)
+    made = checker.section("source", Source, tomllib.loads(text))
+    return made, checker.faults
+
+
+def test_lists_and_tables_within_a_section() -> None:
+    made, faults = source('windows_s = [5]\nnames = {a = "x"}\n[values.t]\npointer = "/t"\n[[steps]]\npointer = "/s"')
+    assert faults == []
+    assert made == Source((5,), {"a": "x"}, {"t": Value("/t")}, (Value("/s"),))
+    assert source("") == (Source(), [])
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("windows_s = 5", "source.windows_s must be a list, not 5"),
+        ("windows_s = [1, 0]", "source.windows_s[2] is 0, it must be 1 to 86400"),
+        ("windows_s = [1, 2, 3, 4]", "source.windows_s holds 4 items, it may hold 3"),
+        ("windows_s = [2, 1]", "source.windows_s must rise"),
+        ("names = []", "source.names must be a table, not []"),
+        ("names = {a = 1}", "source.names.a must be a string, not 1"),
+        ("values = 1", "source.values must hold tables such as [source.values.NAME]"),
+        ("[values.A]\npointer = 'x'", "source.values.A: a value's name must match [a-z]+"),
+        ("[values.t]\nscale = 2", "source.values.t.pointer is missing: JSON pointer"),
+        ("[values.t]\npointer = ''", "source.values.t.pointer is empty: JSON pointer"),
+        (
+            "[values.t]\npointer = 'x'\nscal = 2",
+            "unknown key source.values.t.scal: did you mean source.values.t.scale?",
+        ),
+        ("steps = {}", "source.steps must be a list of tables: [[source.steps]]"),
+        ("steps = [1]", "source.steps[1] must be a table: [source.steps[1]]"),
+        ("[[steps]]\npointer = 'x'\n[[steps]]\npointer = 1", "source.steps[2].pointer must be a string, not 1"),
+    ],
+)
+def test_mistakes_in_lists_and_tables_are_named(text: str, fault: str) -> None:
+    assert source(text)[1] == [fault]
+
+
+def test_every_key_has_help_and_says_its_unit_one_way() -> None:
+    for heading, _, keys in walk(Config):
+        for each in keys:
+            meta = each.spec.metadata
+            assert meta["help"], f"{heading} {each.name}"
+            assert (meta["low"] is None) == (meta["high"] is None), f"{heading} {each.name}: one bound is no range"
+            if each.kind in (int, float):
+                assert meta["low"] is not None, f"{heading} {each.name} is a number without a range"
+            suffix = each.name.rpartition("_")[2]
+            if suffix in ("s", "ms", "rows", "bytes", "days"):
+                assert unit(each) == suffix, f"{heading} {each.name}"
+
+
+def test_the_document_is_made_of_the_declarations() -> None:
+    page = DOC.read_text(encoding="utf-8")
+    assert page == documented(page), "run: python -m gateway.example"
+    assert "| `keepalive_s` | `20` | s | 2 to 3600 |  | silence after which the broker is probed |" in page
 
 
 def test_the_documented_example_is_good(tmp_path: Path) -> None:

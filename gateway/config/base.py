@@ -1,0 +1,80 @@
+"""The sections that every gateway has: who it is, its broker, its store, how it is watched.
+
+Declarations only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from gateway.config.keys import is_loopback, key, listen_address, matching, one_of
+
+LOG_LEVELS = ("debug", "info", "warning", "error")
+
+
+@dataclass(frozen=True)
+class GatewayConfig:
+    """[gateway]"""
+
+    id: str = key(
+        "gw-1", "name of this gateway; with the batch number it identifies a batch", check=matching("[a-z0-9-]{1,32}")
+    )
+    data_dir: str = key("/var/lib/isotherm", "folder of the store; relative paths start at the configuration file")
+
+
+@dataclass(frozen=True)
+class MqttConfig:
+    """[mqtt]"""
+
+    host: str = key("127.0.0.1", "broker; without TLS a loopback address")
+    port: int = key(1883, "broker's port", 1, 65535)
+    client_id: str = key("", 'client id; "" is isotherm-gateway-ID')
+    keepalive_s: int = key(20, "silence after which the broker is probed", 2, 3600)
+    backoff_max_s: float = key(10.0, "longest wait between two attempts to connect", 0.1, 600)
+
+    def wrong(self, beside: Callable[[str], Path]) -> Iterator[tuple[str, str]]:
+        if not is_loopback(self.host):
+            yield "host", f"is {self.host!r}, it must be a loopback address: a broker elsewhere needs TLS"
+
+
+@dataclass(frozen=True)
+class IngestConfig:
+    """[ingest]"""
+
+    json_bytes_max: int = key(8192, "largest meta, health or model/state", 256, 1048576, live=True)
+    full_wait_s: float = key(
+        5.0, "how long a full queue stops the reading before a message is dropped", 0.0, 60, live=True
+    )
+
+
+@dataclass(frozen=True)
+class StoreConfig:
+    """[store]"""
+
+    file: str = key("isotherm.db", "database file in data_dir")
+    queue_rows: int = key(20000, "rows that may wait for the writer", 100, 10000000)
+    commit_rows: int = key(2000, "rows in one transaction at most", 1, 100000)
+    commit_ms: int = key(10, "wait for more rows before a commit; 0: none. Events never wait", 0, 1000)
+    check_ms: int = key(500, "time for the integrity check at start", 1, 600000)
+
+    def wrong(self, beside: Callable[[str], Path]) -> Iterator[tuple[str, str]]:
+        if "/" in self.file or self.file in ("", ".", ".."):
+            yield "file", "must be a file name without a folder: the folder is gateway.data_dir"
+
+
+@dataclass(frozen=True)
+class MetricsConfig:
+    """[metrics]"""
+
+    listen: str = key(
+        "127.0.0.1:9464", 'address of /metrics and /status; port 0: any free one; "": off', check=listen_address
+    )
+
+
+@dataclass(frozen=True)
+class LogConfig:
+    """[log]"""
+
+    level: str = key("info", "debug, info, warning or error", check=one_of(LOG_LEVELS), live=True)

@@ -1,0 +1,83 @@
+"""The whole configuration: its sections, reading it, and what one section alone cannot show to be wrong."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gateway.config import sinks as sinks_
+from gateway.config.base import GatewayConfig, IngestConfig, LogConfig, MetricsConfig, MqttConfig, StoreConfig
+from gateway.config.check import FAULTS_MAX, Checker
+from gateway.config.keys import family, section
+from gateway.config.sinks import SinkConfig
+from gateway.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Config:
+    """All of it, checked. A line here is a section of the file."""
+
+    path: Path
+    gateway: GatewayConfig = section(GatewayConfig)
+    mqtt: MqttConfig = section(MqttConfig)
+    ingest: IngestConfig = section(IngestConfig)
+    store: StoreConfig = section(StoreConfig)
+    metrics: MetricsConfig = section(MetricsConfig)
+    log: LogConfig = section(LogConfig)
+    sinks: dict[str, SinkConfig] = family(sinks_.INTRO, what="a sink's name")
+
+    @property
+    def data_dir(self) -> Path:
+        """gateway.data_dir, absolute."""
+        return self.beside(self.gateway.data_dir)
+
+    @property
+    def store_path(self) -> Path:
+        return self.data_dir / self.store.file
+
+    @property
+    def address_path(self) -> Path:
+        """Where the daemon writes the address of its status page."""
+        return self.data_dir / "status.address"
+
+    @property
+    def control_path(self) -> Path:
+        """The socket over which commands ask the daemon for changes."""
+        return self.data_dir / "control.sock"
+
+    @property
+    def client_id(self) -> str:
+        return self.mqtt.client_id or f"isotherm-gateway-{self.gateway.id}"
+
+    def beside(self, name: str) -> Path:
+        """A path as the configuration file means it."""
+        return (self.path.parent / name).absolute()
+
+
+def load(path: Path) -> Config:
+    """Read and check a configuration file. Raises ConfigError with a sentence for each mistake."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as exc:
+        raise ConfigError(f"{path}: cannot be read ({exc.strerror}); give the file with --config") from exc
+    except UnicodeDecodeError as exc:
+        raise ConfigError(f"{path}: is not UTF-8 text") from exc
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as exc:
+        raise ConfigError(f"{path}: is not TOML: {exc}") from exc
+    return parse(path, document)
+
+
+def parse(path: Path, document: Mapping[str, Any]) -> Config:
+    """Check a TOML document. Raises ConfigError with every mistake, a line each."""
+    checker = Checker(lambda name: (path.parent / name).absolute())
+    config: Config = checker.section("", Config, dict(document), path=path.absolute())
+    faults = checker.faults
+    if faults:
+        more = [f"{len(faults) - FAULTS_MAX} more mistakes"] if len(faults) > FAULTS_MAX else []
+        raise ConfigError("\n".join(f"{path}: {fault}" for fault in faults[:FAULTS_MAX] + more))
+    return config
