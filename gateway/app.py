@@ -12,7 +12,7 @@ import random
 import select
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import Any, NamedTuple
 
 from gateway import __version__, wire
@@ -37,6 +37,7 @@ from gateway.uploader import Backoff, Circuit, Uploader
 log = logging.getLogger("isotherm")
 
 _STORE_STOP_S = 4.0
+_ENROL_S = 10.0
 _FLUSH_S = 1.0
 _WORKERS_STOP_S = 0.5
 # Counters shown before they first rise: an alert on an increase would miss the first one.
@@ -146,6 +147,7 @@ class Gateway:
             self._start_status()
             self._store.start()
             started = True
+            self._enrol()
             for lane in self._lanes.values():
                 lane.uploader.start()
                 lane.batcher.start()
@@ -159,6 +161,19 @@ class Gateway:
             self._shut_down(started)
         if self._fatal is not None:
             raise self._fatal
+
+    def _enrol(self) -> None:
+        """Tell the store which sinks there are. One that is new while the disk fails waits for the next start."""
+        with closing(Reader(self._config.store_path)) as reader:
+            known = reader.sinks()
+        starts = {name: sink.start for name, sink in self._config.sinks.items()}
+        if self._store.enrol(starts, _ENROL_S) is not None:
+            return
+        for name in [name for name in self._lanes if name not in known]:
+            log.error(
+                "sink %s is new and cannot be noted now (%s): it begins at the next start", name, self._store.failing
+            )
+            self._lanes.pop(name).reader.close()
 
     def _shut_down(self, started: bool) -> None:
         self._control.stop()

@@ -28,6 +28,9 @@ class SinkConfig:
     type: str = key("https", "kind of sink: https or file", check=one_of(tuple(_DESTINATIONS)))
     url: str = key("", "https: where batches go: URL/v1/batches", check=lambda value: url(value) if value else None)
     folder: str = key("", "file: where NDJSON files go; it must exist")
+    start: str = key(
+        "oldest", "where a sink that is new to the store begins: oldest or newest", check=one_of(("oldest", "newest"))
+    )
     token_file: str = key("", 'file with a bearer token; "": none', live=True)
     ca_file: str = key("", "PEM file of authorities to trust instead of the system's; \"\": the system's")
     compression: str = key("auto", "auto, zstd or gzip", check=one_of(ENCODINGS))

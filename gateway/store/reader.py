@@ -25,7 +25,7 @@ from gateway.messages import (
     DeviceInfo,
     Row,
 )
-from gateway.store import batches, db
+from gateway.store import batches, db, sinks
 
 _ROW = (
     "SELECT device, boot, seq, kind, channel, value, trend, uptime_ms, epoch_unix_ms, trusted, recv_unix_ms, id"
@@ -272,8 +272,13 @@ class Reader:
 
     def sinks(self) -> list[str]:
         """Every sink the store knows of, configured or not."""
-        query = "SELECT sink FROM cursors UNION SELECT sink FROM batches UNION SELECT sink FROM ledger_sink"
+        query = "SELECT sink FROM sinks UNION SELECT sink FROM cursors UNION SELECT sink FROM batches"
         return [str(row[0]) for row in self._all(query)]
+
+    def live_sinks(self) -> list[str]:
+        """The configured ones: nothing else may hold rows back."""
+        with self._lock:
+            return sinks.live(self._db)
 
     def quarantined(self, sink: str) -> list[dict[str, Any]]:
         """Batches a sink refused, with its reason."""

@@ -12,14 +12,14 @@ import logging
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from gateway.errors import FatalError, StoreBusy, StoreDamaged
 from gateway.messages import Batch, Committed, FrameIn, MetaIn, NoteIn
 from gateway.metrics import Metrics
 from gateway.pipe import Pipe
-from gateway.store import batches, db
+from gateway.store import batches, db, sinks
 from gateway.store.frames import FrameTable
 
 log = logging.getLogger("isotherm.store")
@@ -179,6 +179,15 @@ class Store:
         """Give up a batch in quarantine; True when that is durable, False when there is none such."""
         ticket = self._ask(lambda c: batches.drop(c, sink, batch))
         return ticket.wait() and ticket.result is True
+
+    def enrol(self, starts: Mapping[str, str], timeout_s: float) -> list[str] | None:
+        """Say which sinks are configured, and where each begins if it is new ("oldest" or "newest").
+
+        Returns the new ones once that is durable. None when it is not within the time: it will be, unless this ends.
+        """
+        now_unix_ms = int(self._wall_s() * 1000)
+        ticket = self._ask(lambda c: sinks.enrol(c, starts, self._table.head_row, now_unix_ms))
+        return ticket.result if ticket.wait(timeout_s) and isinstance(ticket.result, list) else None
 
     def _ask(self, change: Callable[[sqlite3.Connection], object]) -> Ticket:
         ticket = Ticket(change)
