@@ -16,6 +16,7 @@ import click
 
 # name: (module:attribute, one line for --help)
 _COMMANDS = {
+    "board": ("host_tools.commands.board:board", "List, show and make board files: chip, pins, image."),
     "cloud": ("host_tools.commands.cloud:cloud", "Run the reference receiver, look into its store."),
     "demo": ("host_tools.demo.command:demo", "Run virtual boards, broker, gateway and receiver together."),
     "keys": ("host_tools.commands.keys:keys", "Make and show the key that signs models."),

@@ -10,13 +10,13 @@ import json
 import signal
 import threading
 import time
-import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from host_tools import boards
 from host_tools.errors import HostError, InputError
 from host_tools.virtual.board import Event, VirtualBoard
 from host_tools.virtual.errors import BoardError
@@ -116,7 +116,7 @@ def _make(
 
 def _devices(configuration: dict[str, Any]) -> list[dict[str, Any]]:
     """The chips on its pins: one of each sensor where boards/virtual.toml has them, and those of the configuration."""
-    pins = tomllib.loads(BOARD_FILE.read_text(encoding="utf-8"))["pins"]
+    pins = boards.read(BOARD_FILE).pins
     devices = [{"type": kind, "pin": pins[kind]} for kind in ("dht22", "ds18b20")]
     for sensor in configuration.get("sensors", ()):
         if "pin" in sensor and sensor["pin"] not in {device["pin"] for device in devices}:

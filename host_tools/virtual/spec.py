@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from host_tools import boards
 from host_tools.virtual.errors import BoardError
 
 BOARD_FILE = Path(__file__).resolve().parents[2] / "boards" / "virtual.toml"
@@ -32,24 +32,19 @@ class Hardware:
 
 
 def load_hardware(path: Path = BOARD_FILE) -> Hardware:
-    """Read a virtual board's file. Raises BoardError naming file and key."""
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise BoardError(f"{path} cannot be read ({error.strerror}): restore the boards folder") from error
-    except tomllib.TOMLDecodeError as error:
-        raise BoardError(f"{path} is not TOML: {error}") from error
-    try:
-        return Hardware(
-            chip=str(table["board"]["chip"]),
-            flash_bytes=int(table["flash"]["size_bytes"]),
-            heap_bytes=int(table["heap"]["firmware_bytes"]),
-            simulation_heap_bytes=int(table["heap"]["simulation_bytes"]),
-            serial_heap_bytes=int(table["heap"]["serial_bytes"]),
-            max_sockets=int(table["network"]["max_sockets"]),
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise BoardError(f"{path}: key {error} is missing or of the wrong type") from error
+    """Read a virtual board's file. Raises BoardFileError naming file and key."""
+    board = boards.read(path)
+    for key in ("firmware_bytes", "simulation_bytes", "serial_bytes"):
+        if key not in board.heap:
+            raise boards.BoardFileError(path, f"heap.{key}", "is missing")
+    return Hardware(
+        chip=board.chip,
+        flash_bytes=board.filesystem_bytes,
+        heap_bytes=board.heap["firmware_bytes"],
+        simulation_heap_bytes=board.heap["simulation_bytes"],
+        serial_heap_bytes=board.heap["serial_bytes"],
+        max_sockets=board.max_sockets,
+    )
 
 
 @dataclass(frozen=True)
