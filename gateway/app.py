@@ -19,6 +19,7 @@ from gateway import __version__, wire
 from gateway.batcher import Batcher, Policy
 from gateway.config import Config, SinkConfig, load
 from gateway.control import ControlServer
+from gateway.describe import Channels, channels_of
 from gateway.errors import ConfigError, FatalError, GatewayError, StoreBusy
 from gateway.figures import families
 from gateway.ingest import SUBSCRIPTIONS, Ingest, Out, ack_message
@@ -26,6 +27,7 @@ from gateway.messages import LANE_ALARMS, LANE_BACKFILL, LANE_LIVE, LANES, Batch
 from gateway.metrics import COUNTER, GAUGE, Family, Metrics
 from gateway.mqtt import BrokerLink
 from gateway.notify import Notifier
+from gateway.own import Clock, Own, start_number
 from gateway.quarantine import apply
 from gateway.reload import plan
 from gateway.sinks.base import Tuning
@@ -97,7 +99,14 @@ class Gateway:
             on_fatal=self._broken,
             wall_s=wall_s,
         )
-        self._ingest = Ingest(self._take, self.metrics, json_bytes_max=config.ingest.json_bytes_max, wall_s=wall_s)
+        self._own = Own(self._store.put, Clock(wall_s))
+        self._ingest = Ingest(
+            self._take,
+            self.metrics,
+            json_bytes_max=config.ingest.json_bytes_max,
+            ours=lambda device: self._own.speaks_for(device),
+            wall_s=wall_s,
+        )
         self._link = BrokerLink(
             config.mqtt.host,
             config.mqtt.port,
@@ -145,6 +154,7 @@ class Gateway:
             for name in self._config.sinks:
                 self._lanes[name] = self._build_sink(name, head_row)
             self._start_status()
+            self._own.begin(start_number(self._config.starts_path), self._known_devices())
             self._store.start()
             started = True
             self._enrol()
@@ -174,6 +184,10 @@ class Gateway:
                 "sink %s is new and cannot be noted now (%s): it begins at the next start", name, self._store.failing
             )
             self._lanes.pop(name).reader.close()
+
+    def _known_devices(self) -> dict[str, Channels]:
+        with closing(Reader(self._config.store_path)) as reader:
+            return {name: channels_of(meta) or () for name, (own, meta) in reader.known().items() if own}
 
     def _shut_down(self, started: bool) -> None:
         self._control.stop()
@@ -322,6 +336,7 @@ class Gateway:
             self.metrics.add("ingest_acks_total", len(messages))
         for lane in self._lanes.values():
             lane.batcher.committed(news)
+        self._own.flush()
 
     def _fated(self, sink: str, batch: Batch, refusal: str | None) -> None:
         """In an uploader's thread: a batch was stored or refused. Durable before its slot is free."""

@@ -66,13 +66,15 @@ class Ingest:
         metrics: Metrics,
         *,
         json_bytes_max: int,
+        ours: Callable[[str], bool] = lambda device: False,
         wall_s: Callable[[], float] = time.time,
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
-        """put: (item, rows, urgent) -> False when there stayed no room."""
+        """put: (item, rows, urgent) -> False when there stayed no room; ours: is a device the gateway's own?"""
         self._put = put
         self._metrics = metrics
         self._json_bytes_max = json_bytes_max
+        self._ours = ours
         self._wall_s = wall_s
         self._log = RateLimitedLog(_LOG_EVERY_S, clock_s)
         self._topics: dict[str, tuple[str, str]] = {}
@@ -85,6 +87,8 @@ class Ingest:
         """Take one message."""
         try:
             device, leaf = self._parse_topic(name)
+            if self._ours(device):
+                raise MessageRejected("own_id", f"{device} is a device of the gateway's own: nobody else may be it")
             item: Out
             if leaf == topics.UP:
                 if retained:

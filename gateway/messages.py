@@ -35,7 +35,10 @@ class FrameIn(NamedTuple):
 
 
 class MetaIn(NamedTuple):
-    """A board's `meta`, checked. `floor` is (boot, seq) or None; `uptime_ms` is None unless it was fresh."""
+    """A board's `meta`, checked. `floor` is (boot, seq) or None; `uptime_ms` is None unless it was fresh.
+
+    own: of a device that this gateway speaks for.
+    """
 
     device: str
     text: str
@@ -44,6 +47,7 @@ class MetaIn(NamedTuple):
     boot: int | None
     uptime_ms: int | None
     recv_unix_ms: int
+    own: bool = False
 
 
 class NoteIn(NamedTuple):
@@ -53,6 +57,33 @@ class NoteIn(NamedTuple):
     column: str
     text: str
     recv_unix_ms: int
+
+
+Made = tuple[int, int, int, int, int]  # kind, channel, value, uptime_ms, trend_milli_min: a record without its number
+
+
+class Receipt(NamedTuple):
+    """What a broker wants to hear once a message is durable. `again`: it says that it may have sent it before."""
+
+    link: int
+    mid: int
+    digest: bytes
+    again: bool
+
+
+class OwnIn(NamedTuple):
+    """Records of a device that this gateway speaks for: they get boot and seq in the transaction that stores them.
+
+    A LOST of value n stands for n records that were never numbered. `made` may be empty: then only the receipt counts.
+    """
+
+    device: str
+    made: tuple[Made, ...]
+    epoch_unix_ms: int | None
+    recv_unix_ms: int
+    urgent: bool
+    least_boot: int
+    receipt: Receipt | None = None
 
 
 class Ack(NamedTuple):
@@ -71,6 +102,7 @@ class Committed(NamedTuple):
     head_row: int
     others: int
     events: int
+    receipts: tuple[Receipt, ...] = ()
 
 
 class Row(NamedTuple):

@@ -25,6 +25,7 @@ HELP = {
     "store_rows_total": "Reports and events committed.",
     "store_errors_total": "Commits that failed and were tried again, by reason.",
     "store_poisoned_total": "Items dropped because they cannot be stored.",
+    "store_redelivered_total": "Messages that the broker sent again and that were stored already.",
     "store_conflicts_total": "Records whose identity is taken by other content.",
     "store_set_aside_total": "Damaged databases set aside at start.",
     "store_commit_seconds": "Time of a commit, disk included.",

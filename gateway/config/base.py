@@ -22,6 +22,9 @@ class GatewayConfig:
         "gw-1", "name of this gateway; with the batch number it identifies a batch", check=matching("[a-z0-9-]{1,32}")
     )
     data_dir: str = key("/var/lib/isotherm", "folder of the store; relative paths start at the configuration file")
+    device: str = key(
+        "", 'device id of what the gateway itself measures and decides; "" is id', check=matching("|[a-z0-9-]{1,32}")
+    )
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,11 @@ class Config:
         return self.data_dir / "status.address"
 
     @property
+    def starts_path(self) -> Path:
+        """Where the daemon counts its starts."""
+        return self.data_dir / "starts"
+
+    @property
     def control_path(self) -> Path:
         """The socket over which commands ask the daemon for changes."""
         return self.data_dir / "control.sock"
@@ -51,6 +56,11 @@ class Config:
     @property
     def client_id(self) -> str:
         return self.mqtt.client_id or f"isotherm-gateway-{self.gateway.id}"
+
+    @property
+    def device_id(self) -> str:
+        """Under which name the gateway's own records go."""
+        return self.gateway.device or self.gateway.id
 
     def beside(self, name: str) -> Path:
         """A path as the configuration file means it."""

@@ -165,7 +165,8 @@ class FrameTable:
         """Keep a board's description; let its floor close what it no longer holds."""
         device = self._device(meta.device, meta.recv_unix_ms)
         self._db.execute(
-            "UPDATE devices SET meta = ?, class = ? WHERE device = ?", (meta.text, meta.device_class, device)
+            "UPDATE devices SET meta = ?, class = ?, own = max(own, ?) WHERE device = ?",
+            (meta.text, meta.device_class, int(meta.own), device),
         )
         if meta.uptime_ms is not None and meta.boot is not None:
             boot = self._boot((device, meta.boot))
@@ -196,6 +197,16 @@ class FrameTable:
             raise ValueError(f"no such column: {note.column}")
         device = self._device(note.device, note.recv_unix_ms)
         self._db.execute(f"UPDATE devices SET {note.column} = ? WHERE device = ?", (note.text, device))
+
+    def top(self, name: str, number: int | None, least: int, recv_unix_ms: int) -> tuple[int, int]:
+        """Boot and highest seq of a device that the gateway numbers itself. Without a `number` a new boot begins."""
+        device = self._device(name, recv_unix_ms)
+        if number is None:
+            (highest,) = self._db.execute(
+                "SELECT coalesce(max(boot), 0) FROM boots WHERE device = ?", (device,)
+            ).fetchone()
+            number = max(least, highest + 1)
+        return number, self._boot((device, number)).top
 
     # -- rows
 

@@ -212,6 +212,10 @@ class Reader:
             }
         return out
 
+    def known(self) -> dict[str, tuple[bool, Any]]:
+        """Every device: whether the gateway speaks for it, and its meta or None."""
+        return {name: (bool(own), _json(meta)) for name, own, meta in self._all("SELECT name, own, meta FROM devices")}
+
     def backlog(self, sink: str, head_row: int | None = None) -> dict[str, Any]:
         """How far a sink is behind: rows per lane by row id (an upper bound), batches pending and quarantined."""
         if head_row is None:

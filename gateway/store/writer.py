@@ -16,11 +16,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from gateway.errors import FatalError, StoreBusy, StoreDamaged
-from gateway.messages import Batch, Committed, FrameIn, MetaIn, NoteIn
+from gateway.messages import Batch, Committed, FrameIn, MetaIn, NoteIn, OwnIn
 from gateway.metrics import Metrics
 from gateway.pipe import Pipe
 from gateway.store import batches, db, sinks
 from gateway.store.frames import FrameTable
+from gateway.store.own import OwnTable
 
 log = logging.getLogger("isotherm.store")
 
@@ -48,7 +49,7 @@ class Ticket:
         return self._done.wait(timeout_s) and self.committed
 
 
-Item = FrameIn | MetaIn | NoteIn | Ticket
+Item = FrameIn | OwnIn | MetaIn | NoteIn | Ticket
 
 
 class Store:
@@ -86,6 +87,7 @@ class Store:
         self._abandon = threading.Event()
         self._db: sqlite3.Connection
         self._table: FrameTable
+        self._own: OwnTable
         self.failing: str | None = None
         self.turns = 0
         metrics.gauge("store_queue_rows", "Rows waiting for the writer.", lambda: self._pipe.rows)
@@ -102,6 +104,7 @@ class Store:
             self._lock.release()
             raise
         self._table = FrameTable(self._db)
+        self._own = OwnTable(self._db, self._table)
         if self.set_aside is not None:
             self._metrics.add("store_set_aside_total", 1)
 
@@ -137,7 +140,7 @@ class Store:
 
     # -- what others ask
 
-    def put(self, item: FrameIn | MetaIn | NoteIn, rows: int, urgent: bool, timeout_s: float) -> bool:
+    def put(self, item: FrameIn | OwnIn | MetaIn | NoteIn, rows: int, urgent: bool, timeout_s: float) -> bool:
         """Queue something received. False when the queue stayed full for `timeout_s`."""
         return self._pipe.put(item, rows, urgent, timeout_s)
 
@@ -257,6 +260,9 @@ class Store:
             log.error("dropped one %s that cannot be stored: %r", type(group[0]).__name__, why)
             if isinstance(group[0], Ticket):
                 group[0].settle(False)
+            elif isinstance(group[0], OwnIn) and group[0].receipt is not None:
+                # Sent again it would not be storable either: the broker may let go of it.
+                self._on_commit(Committed([], self._table.head_row, 0, 0, (group[0].receipt,)))
             return
         for item in group:
             self._commit([item])
@@ -270,6 +276,8 @@ class Store:
         for item in group:
             if isinstance(item, FrameIn):
                 table.apply_frame(item)
+            elif isinstance(item, OwnIn):
+                self._own.apply(item)
             elif isinstance(item, Ticket):
                 if not item.committed:  # after a group that was taken apart, some may be done
                     item.result = item.change(connection)
@@ -279,16 +287,22 @@ class Store:
             else:
                 table.apply_note(item)
         table.finish()
+        self._own.finish()
         connection.execute("COMMIT")
         took_s = time.perf_counter() - started_s
-        news = Committed(list(table.acks.values()), table.head_row, table.others, table.events)
+        receipts = tuple(self._own.receipts)
+        news = Committed(list(table.acks.values()), table.head_row, table.others, table.events, receipts)
         conflicts = table.conflicts
+        redelivered = self._own.redelivered
         table.done()
+        self._own.done()
         for ticket in tickets:
             ticket.settle(True)
         self._metrics.observe("store_commit_seconds", took_s)
         if conflicts:
             self._metrics.add("store_conflicts_total", conflicts)
+        if redelivered:
+            self._metrics.add("store_redelivered_total", redelivered)
         if news.acks or news.others or news.events:
             self._metrics.add("store_rows_total", news.others + news.events)
         self._on_commit(news)
@@ -298,3 +312,4 @@ class Store:
             self._db.execute("ROLLBACK")
         self._table.done()
         self._table.forget()
+        self._own.forget()
