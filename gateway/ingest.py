@@ -227,5 +227,6 @@ def ack_message(ack: Ack, wall_s: float) -> tuple[str, bytes]:
     """Topic and payload that tell a board what is durable, and what time it is."""
     unix_ms = int(wall_s * 1000)
     got = f',"got":[{ack.got[0]},{ack.got[1]}]' if ack.got else ""
-    text = f'{{"boot":{ack.boot},"seq":{ack.seq},"t":{unix_ms // 1000},"ms":{unix_ms % 1000}{got}}}'
+    top = "" if ack.top is None else f',"top":{ack.top}'
+    text = f'{{"boot":{ack.boot},"seq":{ack.seq},"t":{unix_ms // 1000},"ms":{unix_ms % 1000}{got}{top}}}'
     return f"{topics.ROOT}{ack.device}/{topics.ACK}", text.encode("ascii")

@@ -87,12 +87,16 @@ class OwnIn(NamedTuple):
 
 
 class Ack(NamedTuple):
-    """What may be said to a board after a commit: everything of `boot` up to `seq` is durable, and so is `got`."""
+    """What may be said to a board after a commit: everything of `boot` up to `seq` is durable, and so is `got`.
+
+    `top`: the highest boot of which anything is known, for a board that asks because it cannot know its own number.
+    """
 
     device: str
     boot: int
     seq: int
     got: tuple[int, int] | None
+    top: int | None = None
 
 
 class Committed(NamedTuple):

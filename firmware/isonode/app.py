@@ -8,7 +8,6 @@ path from a reading to its records allocates nothing (tests/firmware/test_hot_pa
 """
 
 import gc
-import io
 import json
 
 from micropython import const
@@ -34,37 +33,15 @@ _EPOCH_BASE_UNIX_S = const(1735689600)
 _FIGURES_MS = const(1000)  # network time between looks at the slow figures (free heap walks the heap)
 _HEALTHY_S = const(600)  # uptime after which earlier crashes are forgotten
 _IDLE_MS = const(100)  # with no sample due within this, maintenance may take longer
-_MP_STREAM_POLL = const(3)
 
 node = None  # set by main(); the virtual board's supervisor reads node.counters
-
-
-class Strobe(io.IOBase):
-    """A pin whose rising edge asks for a sample; wakes the poll as asyncio's ThreadSafeFlag does."""
-
-    def __init__(self, number):
-        self.pending = False
-        self.held = False  # the round before is still being read: this edge waits, and does not wake the poll
-        self.ticks = 0
-        self.overruns = 0
-        self._pin = hal.on_rising(number, self._edge)
-
-    def _edge(self, pin):
-        if self.pending:
-            self.overruns += 1
-        self.ticks = hal.ticks_ms()
-        self.pending = True
-
-    def ioctl(self, request, argument):
-        if request == _MP_STREAM_POLL:
-            return argument & hal.POLLIN if self.pending and not self.held else 0
-        return -1
 
 
 class Node:
     """One board. `settings` is a settings.Settings, `boot` the number of this boot."""
 
-    def __init__(self, settings, boot, cause, boots_crashed=0):
+    def __init__(self, settings, boot, cause, boots_crashed=0, fresh=0):
+        """fresh: first boot not yet known to be unused, 0 when all are (isonode.identity)."""
         self.settings = settings
         self.clock = Clock(hal.ticks_ms, hal.ticks_diff)
         self.cause = cause
@@ -72,12 +49,11 @@ class Node:
         self.outbox = Outbox(root=OUTBOX_FOLDER, boot=boot, **settings.outbox)
         self.outbox.open()
         if self.outbox.boot > boot:  # the flash knows a later boot: the counter's files were lost
-            boot = _count_boot(self.outbox.boot)
+            boot, fresh = identify(self.outbox.boot)
             self.outbox.boot = boot
-        self.boot = boot
+        self.fresh = fresh
         self.counters = new_counters(boot)
         self.tap = hal.tap
-        hal.set_tap_boot(boot)
         self.models = Models(
             MODEL_FOLDER,
             settings.model_keys,
@@ -90,8 +66,8 @@ class Node:
             settings.device, settings.link["keepalive_s"], MESSAGE_BYTES_MAX, settings.user, settings.password
         )
         self.link = Link(hal, self.poll, self.session, self.outbox, settings)
-        self.link.boot = boot
         self.link.describe = self._meta
+        self._be(boot)
         self.link.on_ack = self._on_ack
         self.link.on_model = self._on_model
         self.health = Health(settings.health_s)
@@ -110,6 +86,15 @@ class Node:
         self.strobe = None
         self._events = 0
 
+    def _be(self, boot):
+        """Go by this boot number."""
+        self.boot = boot
+        self.counters["boot"] = boot
+        self.link.boot = boot
+        self.link.asking = self.fresh != 0
+        self.link.on_known = self._on_known if self.fresh else None
+        hal.set_tap_boot(boot)
+
     def start(self):
         """Everything that touches hardware or flash beyond the constructor; then the first record: this boot."""
         settings = self.settings
@@ -118,6 +103,8 @@ class Node:
         self.models.open(self._unix_s())
         self._use_model()
         if settings.strobe_pin is not None:
+            from isonode.strobe import Strobe
+
             self.strobe = Strobe(settings.strobe_pin)
             self.poll.register(self.strobe, hal.POLLIN)
         now = self.clock.advance()
@@ -332,7 +319,7 @@ class Node:
             "fleet": settings.fleet,
             "firmware": FIRMWARE,
             "boot": self.boot,
-            "floor": list(self.outbox.floor()),
+            "floor": None if self.fresh else list(self.outbox.floor()),
             "channels": [{"name": c.name, "unit": c.unit, "kind": c.kind} for c in settings.channels],
         }
         return json.dumps(body).encode()
@@ -354,6 +341,20 @@ class Node:
                 self._out_before[i] = self.filters[i].fault_code == FAULT_RANGE
                 self.filters[i].renew()
             self._use_model()
+
+    def _on_known(self, top):
+        """The gateway knows boots up to `top`: from here on records may be sent, if need be under a later number."""
+        if not self.fresh:
+            return
+        from isonode import identity
+
+        boot = identity.settle(self.outbox, self.boot, self.fresh, top)
+        lazy.forget("isonode.identity")
+        lazy.forget("isonode.bootcount")
+        if boot:
+            self.fresh = 0
+            self._be(boot)
+            self.link.renew()
 
     def _on_ack(self, unix_s, ms):
         if self.models.on_trial:
@@ -378,19 +379,22 @@ def _version(text):
     return tuple(int(part) for part in text.split("."))
 
 
-def _count_boot(at_least=1):
-    from isonode import bootcount
+def identify(at_least=1):
+    """Count this boot: (boot, fresh), see isonode.identity."""
+    from isonode import identity
 
-    boot = bootcount.next_boot(at_least)
-    del bootcount
-    lazy.forget("isonode.bootcount")
-    return boot
+    found = identity.begin(at_least, OUTBOX_FOLDER)
+    del identity
+    for name in ("identity", "bootcount", "renumber"):
+        lazy.forget("isonode." + name)
+    return found
 
 
 def main(settings):
     """Build the node and run it for ever."""
     global node
     cause = hal.reset_cause()
-    node = Node(settings, _count_boot(), cause, crash.on_boot(cause))
+    boot, fresh = identify(settings.boot_base + 1)
+    node = Node(settings, boot, cause, crash.on_boot(cause), fresh)
     node.start()
     node.run()

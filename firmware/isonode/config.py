@@ -43,6 +43,7 @@ OTHER_FIELDS = {
     "trial_timeout_ms": (1000, 3600000, 300000),  # for the gateway's ack, on the network's clock
     "watchdog_ms": (1000, 600000, 60000),
     "health_s": (10, 86400, 3600),
+    "boot_base": (0, 0x3FFFFFFE, 0),  # boots are numbered above this (docs/adr/0006)
 }
 _TOP = ("device", "class", "fleet", "board", "gateway", "wifi", "clock", "sampling", "sensors", "actuators")
 _TOP = _TOP + ("model_keys", "link", "outbox")

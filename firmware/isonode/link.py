@@ -53,7 +53,9 @@ class Link:
         session.set_last_will(self._topic[topics.STATUS], b"offline", True)
         self.on_model = None  # called with a memoryview of a model/set message, valid until it returns
         self.on_ack = None  # called with (unix seconds, ms) of each of the gateway's acks
+        self.on_known = None  # called with the highest boot the gateway knows, its answer to a meta without a floor
         self.describe = None  # returns the bytes of `meta`
+        self.asking = False  # `meta` asks which boots are known: no frame is sent before the answer
         self.state = _PAUSE
         self.sock = None
         self.boot = 0
@@ -130,11 +132,17 @@ class Link:
                 left = min(left, 200)
         else:
             left = port.ticks_diff(self._ping_at(), now)
-            if self._in_flight:
+            if self._in_flight or self.asking:
                 left = min(left, port.ticks_diff(self._ack_by, now))
             if self._linger_until is not None:
                 left = min(left, port.ticks_diff(self._linger_until, now))
         return left if left > 0 else 0
+
+    def renew(self):
+        """The boot number is settled: say so in `meta`, and begin to send."""
+        self._rounds = 0
+        self._rewind()
+        self.retain(topics.META, self.describe())
 
     def close(self):
         """Drop the session, without a farewell: the broker publishes the will."""
@@ -212,6 +220,7 @@ class Link:
         self._pinged = False
         self._rounds = 0
         self._rewind()
+        self._set_ack_deadline(now)
         self._retained[topics.STATUS] = b"online"
         self._retained[topics.META] = self.describe()
         first = [topics.META, topics.STATUS]
@@ -277,12 +286,23 @@ class Link:
             self._pinged = True
             self._session.put_ping()
             return True
+        if self.asking:
+            if not self._passed(now, self._ack_by):
+                return False
+            self._ask(now)
+            return True
         frame = self._next_urgent() or self._next_frame(now)
         if frame is None:
             return False
         self.frames_sent += 1
         self._session.put_publish(self._topic[topics.UP], frame)
         return True
+
+    def _ask(self, now):
+        """Publish `meta`, and do so again when no answer came in time."""
+        self._rounds = min(self._rounds + 1, 8)  # the ceiling of the back-off
+        self._set_ack_deadline(now)
+        self._session.put_publish(self._topic[topics.META], self.describe(), True)
 
     def _next_urgent(self):
         """A frame of events that a backlog, or a full window, keeps from being sent in its turn."""
@@ -358,9 +378,12 @@ class Link:
         boot = ack["boot"]
         seq = ack["seq"]
         got = ack.get("got")
+        top = ack.get("top")
         now = self._port.net_ticks_ms()
         if not isinstance(boot, int) or not isinstance(seq, int) or boot > self.boot:
             raise ValueError("boot or seq")
+        if isinstance(top, int) and self.on_known is not None:
+            self.on_known(top)
         if boot == self.boot and seq > self.head_seq:
             raise ValueError("acks what was never sent")
         if got is not None:

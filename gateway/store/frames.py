@@ -162,7 +162,10 @@ class FrameTable:
         self.acks[(frame.device, frame.boot)] = Ack(frame.device, frame.boot, boot.covered, got)
 
     def apply_meta(self, meta: MetaIn) -> None:
-        """Keep a board's description; let its floor close what it no longer holds."""
+        """Keep a board's description; let its floor close what it no longer holds.
+
+        A meta with a boot and without a floor is a question (docs/adr/0006-boot-numbers.md); the ack answers it.
+        """
         device = self._device(meta.device, meta.recv_unix_ms)
         self._db.execute(
             "UPDATE devices SET meta = ?, class = ?, own = max(own, ?) WHERE device = ?",
@@ -175,6 +178,8 @@ class FrameTable:
                 boot.source = SOURCE_META
                 self._dirty[(device, meta.boot)] = boot
         if meta.floor is None:
+            if meta.boot is not None:
+                self.acks[(meta.device, 0)] = Ack(meta.device, 0, 0, None, self._top_boot(device))
             return
         self._flush()
         floor_boot, floor_seq = meta.floor
@@ -361,6 +366,11 @@ class FrameTable:
             ).fetchone()
             boot = self._boots[key] = Boot(*row) if row else Boot(0, 0, None, SOURCE_RECEIVED, 0)
         return boot
+
+    def _top_boot(self, device: int) -> int:
+        """The highest boot of which a record is stored or accounted for, 0 if there is none."""
+        (top,) = self._db.execute("SELECT max(boot) FROM boots WHERE device = ? AND top > 0", (device,)).fetchone()
+        return max([top or 0, *(number for (of, number), boot in self._dirty.items() if of == device and boot.top)])
 
     def _ledger_of(self, device: int) -> list[int]:
         counts = self._ledger.get(device)

@@ -86,7 +86,7 @@ class Bench:
         self.folder = folder
         self.builder = builder
         self.port = port
-        self._master = master
+        self.master = master
         self._fleet = fleet
 
     def config(self, device: str, **changes: Any) -> dict[str, Any]:
@@ -123,7 +123,7 @@ class Bench:
         board = VirtualBoard(
             BoardSpec(device, config, files=files or {}, **spec), self.folder / device, self.interpreter, self._fleet
         )
-        self.builder.make_boards(self._master, [BoardFiles(board.flash_path, board.spec.flash_files())])
+        self.builder.make_boards(self.master, [BoardFiles(board.flash_path, board.spec.flash_files())])
         return board
 
     interpreter: Interpreter

@@ -56,7 +56,7 @@ def count_boots(start):
             flash.mode = mode
             seen = 0
             try:
-                seen = bootcount.next_boot(1, PATHS)
+                seen = bootcount.next_boot(1, PATHS)[0]
             except OSError:
                 pass
             done = done or not flash.dead
@@ -64,7 +64,7 @@ def count_boots(start):
             flash.dead = False
             flash.dies_at = 0
             mount(flash)
-            after = bootcount.next_boot(1, PATHS)
+            after = bootcount.next_boot(1, PATHS)[0]
             assert after > max(seen, 3), ("boot number came again", at, mode, seen, after)
             unmount()
             cuts += 1
@@ -110,13 +110,13 @@ def change_models(start):
 flash = RamFlash(BLOCKS, BLOCK_BYTES)
 format_and_mount(flash)
 for want in (1, 2, 3):
-    assert bootcount.next_boot(1, PATHS) == want
-assert bootcount.next_boot(10, PATHS) == 10
+    assert bootcount.next_boot(1, PATHS)[0] == want
+assert bootcount.next_boot(10, PATHS)[0] == 10
 unmount()
 flash = RamFlash(BLOCKS, BLOCK_BYTES)
 format_and_mount(flash)
 for _ in range(3):
-    bootcount.next_boot(1, PATHS)
+    bootcount.next_boot(1, PATHS)[0]
 unmount()
 boot_cuts = count_boots(flash.data)
 

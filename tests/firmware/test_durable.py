@@ -35,12 +35,12 @@ def test_no_cut_repeats_a_boot_number_or_leaves_the_board_without_its_model(
 
 def test_boot_numbers_rise_whatever_is_left_of_the_files(tmp_path: Path) -> None:
     paths = (str(tmp_path / "a"), str(tmp_path / "b"))
-    assert [bootcount.next_boot(1, paths) for _ in range(4)] == [1, 2, 3, 4]
+    assert [bootcount.next_boot(1, paths)[0] for _ in range(4)] == [1, 2, 3, 4]
     (tmp_path / "b").write_bytes(b"torn")
-    assert bootcount.next_boot(1, paths) in (4, 5)
+    assert bootcount.next_boot(1, paths)[0] in (4, 5)
     (tmp_path / "a").unlink()
     (tmp_path / "b").unlink()
-    assert bootcount.next_boot(77, paths) == 77, "the outbox knows a later boot"
+    assert bootcount.next_boot(77, paths)[0] == 77, "the outbox knows a later boot"
 
 
 def test_durable_files_are_whole_or_not_there(tmp_path: Path) -> None:

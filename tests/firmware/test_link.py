@@ -395,3 +395,29 @@ def test_a_gateway_that_is_back_is_not_waited_for(wire: Wire) -> None:
     assert wire.link.next_ms() > ACK_MS
     wire.ack(0)
     assert wire.link.next_ms() <= ACK_MS
+
+
+def test_a_board_that_asks_for_its_number_sends_no_frame_before_the_answer(wire: Wire) -> None:
+    known: list[int] = []
+    wire.link.asking = True
+    wire.link.on_known = known.append
+    wire.append(3, urgent=True)
+    wire.connect()
+
+    def questions() -> int:
+        return sum(topic.endswith("/meta") for topic, _ in wire.sock.published())
+
+    asked = questions()
+    assert asked == 1 and wire.frames() == []
+    for _ in range(5):  # for as long as it takes, on one session, ever later
+        wire.port.go(ACK_MS + OPTIONS["backoff_max_ms"])
+        wire.message("ack", b"{}")  # the broker is there
+        wire.step()
+    assert questions() > asked + 2 and wire.frames() == [] and wire.link.connects == 1
+    wire.message("ack", b'{"boot":0,"seq":0,"t":1800000000,"ms":0,"top":6}')
+    wire.step()
+    assert known == [6]
+    wire.link.asking = False
+    wire.link.renew()
+    wire.step(times=3)
+    assert wire.frames() == [(1, 3)]

@@ -89,7 +89,7 @@ class Harness:
         self.store.advance("none", "live", 1)
 
     def acks(self) -> list[tuple[str, int, int, tuple[int, int] | None]]:
-        return [tuple(ack) for news in self.news for ack in news.acks]
+        return [tuple(ack)[:4] for news in self.news for ack in news.acks]
 
     def stop(self) -> bool:
         return self.store.stop(5.0)

@@ -225,6 +225,7 @@ def test_ack_message() -> None:
     assert topic == "iso/1/a/ack"
     assert json.loads(payload) == {"boot": 3, "seq": 17, "t": 1000, "ms": 500, "got": [20, 24]}
     assert "got" not in json.loads(ack_message(Ack("a", 3, 17, None), 1.0)[1])
+    assert json.loads(ack_message(Ack("a", 0, 0, None, 6), 1.0)[1])["top"] == 6
 
 
 ODD_CHANNELS = (

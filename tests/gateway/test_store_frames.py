@@ -15,7 +15,7 @@ from gateway.messages import MetaIn, Record
 from gateway.store import Reader
 from isocore.record import BOOT, DELTA, HIGH_ON, LOST, SAMPLE, WINDOW_MEAN
 from tests.gateway.conftest import START_UNIX_MS, Harness, frame_in
-from tests.support.board_client import samples
+from tests.support.board_client import samples, wait_for
 
 
 def ledger_of(harness: Harness, device: str = "a") -> dict[str, Any]:
@@ -169,6 +169,26 @@ def test_a_floor_closes_gaps_and_older_boots_through_the_ledger(harness: Harness
     harness.settle()
     harness.put(frame_in("a", 1, samples(7, 7)))  # late after all
     assert ledger_of(harness)["gap"] == 6
+
+
+def test_a_meta_without_a_floor_asks_which_boots_are_known(harness: Harness) -> None:
+    """Boots of which nothing came do not count: a board that asks twice must hear the same twice."""
+
+    def ask(boot: int) -> int | None:
+        before = len(harness.news)
+        question = MetaIn("a", json.dumps({"v": 1}), "room", None, boot, None, START_UNIX_MS)
+        assert harness.store.put(question, 1, True, 1.0)
+        wait_for(lambda: any(news.acks for news in harness.news[before:]), what="the answer")
+        (ack,) = [ack for news in harness.news[before:] for ack in news.acks]
+        assert (ack.boot, ack.seq, ack.got) == (0, 0, None)
+        return ack.top
+
+    assert ask(1) == 0
+    assert harness.store.put(meta("a", (4, 1), boot=4), 1, True, 1.0)  # announced, and nothing sent
+    assert ask(1) == 0
+    harness.put(frame_in("a", 7, samples(1, 2)))
+    harness.put(frame_in("b", 9, samples(1, 2)))
+    assert ask(1) == ask(1) == 7
 
 
 def test_a_stale_floor_changes_nothing(harness: Harness) -> None:

@@ -1,7 +1,7 @@
 """The smallest gateway a board can talk to: keeps frames in memory and acknowledges them as the contract says.
 
 For tests of the board alone; the real one is in gateway/. It must not be cleverer than the contract: watermark per
-boot, one ack for each frame that came, `got` for one out of order, `floor` from meta.
+boot, one ack for each frame that came, `got` for one out of order, `floor` from meta, an answer where it has none.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ class AckGateway:
     def __init__(self, port: int, client_id: str = "gateway") -> None:
         self.lock = threading.RLock()
         self.answering = True
+        self.answering_questions = True
         self.drop: Callable[[frame.Frame], bool] = lambda _: False
         self.unix_s: Callable[[], int] = lambda: int(time.time())
         self.frames: list[frame.Frame] = []
@@ -78,9 +79,22 @@ class AckGateway:
             with self.lock:
                 self.retained.setdefault((device, leaf), []).append(message.payload)
             if leaf == topics.META and message.payload:
-                boot, seq = json.loads(message.payload)["floor"]
+                floor = json.loads(message.payload)["floor"]
+                if floor is None:
+                    self._answer(device)
+                    return
+                boot, seq = floor
                 with self.lock:
                     self.covered[device, boot] = max(self.covered.get((device, boot), 0), seq - 1)
+
+    def _answer(self, device: str) -> None:
+        """Tell a board that cannot know its own number which boots are known."""
+        if not self.answering_questions:
+            return
+        with self.lock:
+            top = max((boot for name, boot, _ in self.rows if name == device), default=0)
+        answer = {"boot": 0, "seq": 0, "t": self.unix_s(), "ms": 0, "top": top}
+        self._client.publish(topics.topic(device, topics.ACK), json.dumps(answer))
 
     def _take(self, device: str, got: frame.Frame) -> None:
         if not self.answering or self.drop(got):
