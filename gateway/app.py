@@ -20,7 +20,7 @@ from gateway.batcher import Batcher, Policy
 from gateway.config import Config, SinkConfig, load
 from gateway.control import ControlServer
 from gateway.describe import Channels, channels_of
-from gateway.errors import ConfigError, FatalError, GatewayError, StoreBusy
+from gateway.errors import BatchUnfit, ConfigError, FatalError, GatewayError, StoreBusy
 from gateway.figures import families
 from gateway.ingest import SUBSCRIPTIONS, Ingest, Out, ack_message
 from gateway.messages import LANE_ALARMS, LANE_BACKFILL, LANE_LIVE, LANES, Batch, Committed
@@ -30,8 +30,8 @@ from gateway.notify import Notifier
 from gateway.own import Clock, Own, start_number
 from gateway.quarantine import apply
 from gateway.reload import plan
-from gateway.sinks.base import Tuning
-from gateway.sinks.make import make_sink, read_token
+from gateway.remake import remake
+from gateway.sinks.make import make_sink, make_tuning
 from gateway.status import StatusServer
 from gateway.store import Reader, Store
 from gateway.uploader import Backoff, Circuit, Uploader
@@ -233,7 +233,7 @@ class Gateway:
         self._notifier.reloading()
         try:
             decided = plan(self._config, load(self._config.path))
-            tokens = {name: read_token(decided.config, sink) for name, sink in decided.config.sinks.items()}
+            tunings = {name: make_tuning(decided.config, name) for name in decided.config.sinks}
         except ConfigError as exc:
             for line in str(exc).splitlines():
                 log.error("the configuration stays as it was: %s", line)
@@ -241,11 +241,10 @@ class Gateway:
             self._config = decided.config
             logging.getLogger().setLevel(decided.config.log.level.upper())
             self._ingest.tune(decided.config.ingest.json_bytes_max)
-            for name, sink in decided.config.sinks.items():
-                self._lanes[name].batcher.tune(_policy(sink))
-                self._lanes[name].uploader.tune(
-                    Tuning(tokens[name], sink.connect_timeout_s, sink.read_timeout_s), _backoff(sink)
-                )
+            for name, lane in self._lanes.items():
+                sink = decided.config.sinks[name]
+                lane.batcher.tune(_policy(sink))
+                lane.uploader.tune(tunings[name], _backoff(sink))
             log.warning("configuration read again; changed: %s", ", ".join(decided.changed) or "nothing")
             if decided.waiting:
                 log.warning("changed in the file, but only a restart takes it up: %s", ", ".join(decided.waiting))
@@ -294,7 +293,7 @@ class Gateway:
 
     def _build_sink(self, name: str, head_row: int) -> _Lane:
         config = self._config.sinks[name]
-        encoding, compress = wire.compressor(config.compression)
+        wire.compressor(config.compression)  # a module that is missing is told now
         policy = _policy(config)
         sink = make_sink(self._config, name, sum(policy.slots.values()), self._wall_s)
         reader = Reader(self._config.store_path)
@@ -306,6 +305,7 @@ class Gateway:
             self.metrics,
             on_stored=lambda batch: self._fated(name, batch, None),
             on_refused=lambda batch, reason: self._fated(name, batch, reason),
+            on_unfit=lambda batch, why: self._unfit(name, batch, why),
         )
         batcher = Batcher(
             name,
@@ -313,8 +313,7 @@ class Gateway:
             reader,
             self._store,
             policy,
-            encoding,
-            compress,
+            lambda: wire.negotiated(config.compression, sink.accepts),
             uploader.submit,
             head_row=head_row,
             wall_s=self._wall_s,
@@ -346,6 +345,29 @@ class Gateway:
             known = self._store.quarantine(sink, batch.batch, refusal)
         if known:
             self._lanes[sink].batcher.freed(batch.lane)
+
+    def _unfit(self, name: str, batch: Batch, why: BatchUnfit) -> None:
+        """In an uploader's thread: its rows go into new batches, in one change of the store, or into quarantine."""
+        lane = self._lanes[name]
+        parts = 2 if why.reason == "too_large" else 1
+        first = self._store.reserve_batches(parts)
+        if first is None:
+            return  # stopping: it stays frozen
+        try:
+            codec = wire.negotiated(self._config.sinks[name].compression, lane.uploader.accepts)
+            new = remake(self._config.gateway.id, batch, range(first, first + parts), codec)
+        except ValueError as exc:
+            self._fated(name, batch, f"{why}; {exc}")
+            return
+        if parts > 1:
+            lane.batcher.shrink(batch.rows // 2)
+        elif new[0].encoding == batch.encoding:
+            self._fated(name, batch, str(why))  # the configuration allows no other
+            return
+        if self._store.replace(name, batch.batch, new):
+            for part in new:
+                lane.batcher.again(part)
+            lane.batcher.freed(batch.lane)
 
     def _broken(self, exc: FatalError) -> None:
         self._fatal = exc

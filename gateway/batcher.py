@@ -24,6 +24,7 @@ log = logging.getLogger("isotherm.batcher")
 
 _IDLE_S = 30.0
 _NUMBERS = 64
+_ROWS_MAX = 65536  # docs/uplink.md
 
 
 class Rows(Protocol):
@@ -65,21 +66,21 @@ class Batcher:
         rows: Rows,
         changes: Changes,
         policy: Policy,
-        encoding: str,
-        compress: Callable[[bytes], bytes],
+        codec: Callable[[], tuple[str, Callable[[bytes], bytes]]],
         submit: Callable[[Batch], None],
         *,
         head_row: int,
         clock_s: Callable[[], float] = time.monotonic,
         wall_s: Callable[[], float] = time.time,
     ) -> None:
+        """`codec` gives (encoding, function) for the next batch; `submit` takes a frozen one."""
         self._sink = sink
         self._gateway = gateway
         self._rows = rows
         self._changes = changes
         self._policy = policy
-        self._encoding = encoding
-        self._compress = compress
+        self._codec = codec
+        self._rows_max = _ROWS_MAX
         self._submit = submit
         self._clock_s = clock_s
         self._wall_s = wall_s
@@ -122,7 +123,7 @@ class Batcher:
             if news.others and self._live_since_s is None:
                 self._live_since_s = self._clock_s()
                 self._wake.set()  # to set its alarm clock
-            full = self._head_row - self._cursors.get(LANE_LIVE, 1) + 1 >= self._policy.live_rows
+            full = self._head_row - self._cursors.get(LANE_LIVE, 1) + 1 >= min(self._policy.live_rows, self._rows_max)
         if news.events or (full and self._in_flight[LANE_LIVE] < self._policy.slots[LANE_LIVE]):
             self._wake.set()
 
@@ -148,6 +149,11 @@ class Batcher:
         with self._lock:
             self._in_flight[batch.lane] += 1
         self._submit(batch)
+
+    def shrink(self, rows: int) -> None:
+        """Larger batches were refused for their size: freeze no more than this, until the next start."""
+        with self._lock:
+            self._rows_max = max(1, min(self._rows_max, rows))
 
     def freed(self, lane: str) -> None:
         """A batch of this lane has found its fate."""
@@ -193,7 +199,7 @@ class Batcher:
                 return False
             self._alarm_due = False
             head = self._head_row
-            limit = self._policy.live_rows
+            limit = min(self._policy.live_rows, self._rows_max)
         first = self._cursors[LANE_ALARMS]
         rows = self._rows.lane_rows(LANE_ALARMS, first, head, limit)
         if not rows:
@@ -210,15 +216,16 @@ class Batcher:
         with self._lock:
             head = self._head_row
             since_s = self._live_since_s
-            policy = self._policy  # one for the whole step: a row beyond `live_rows` must not be taken for read
+            age_s = self._policy.live_age_s
+            limit = min(self._policy.live_rows, self._rows_max)  # one for the whole step: see `whole`
         first = self._cursors[LANE_LIVE]
         waiting = head - first + 1
         if waiting <= 0 or since_s is None:
             return False
-        due = self._clock_s() - since_s >= policy.live_age_s
-        if not due and waiting < policy.live_rows:
+        due = self._clock_s() - since_s >= age_s
+        if not due and waiting < limit:
             return False
-        rows = self._rows.lane_rows(LANE_LIVE, first, head, policy.live_rows)
+        rows = self._rows.lane_rows(LANE_LIVE, first, head, limit)
         if rows and waiting > len(rows) and self._is_old(rows[0]):
             log.info("sink %s: %d rows go by the backfill lane", self._sink, waiting)
             if not self._changes.leave_behind(self._sink, first, head):
@@ -226,7 +233,7 @@ class Batcher:
             self._live_done(head + 1)
             self._wake.set()  # for the backfill lane
             return False
-        whole = len(rows) == policy.live_rows
+        whole = len(rows) == limit
         next_row = rows[-1].row + 1 if whole else head + 1
         if whole or (due and rows):
             if not self._freeze(LANE_LIVE, rows, next_row):
@@ -253,7 +260,7 @@ class Batcher:
         if left is None:
             return False
         first, last = left
-        limit = self._policy.backfill_rows
+        limit = min(self._policy.backfill_rows, self._rows_max)
         rows = self._rows.lane_rows(LANE_BACKFILL, first, last, limit)
         next_row = rows[-1].row + 1 if len(rows) == limit else last + 1
         if not rows:
@@ -268,7 +275,8 @@ class Batcher:
         infos = self._rows.device_infos({row.device for row in rows})
         first_row, last_row = rows[0].row, rows[-1].row
         body = wire.document(self._gateway, number, lane, first_row, last_row, rows, infos)
-        data, digest = wire.encode(body, self._compress)
+        encoding, compress = self._codec()
+        data, digest = wire.encode(body, compress)
         batch = Batch(
             self._sink,
             number,
@@ -277,7 +285,7 @@ class Batcher:
             last_row,
             len(rows),
             wire.counts(rows),
-            self._encoding,
+            encoding,
             digest,
             data,
         )

@@ -4,6 +4,7 @@
     +-- RetryableError       the same thing may work later, unchanged
     |   +-- StoreBusy        full or failing disk, locked file: nothing was committed
     |   +-- SinkUnavailable  no proof that the other side stored the batch; carries retry_after_s and reason
+    |   +-- BatchUnfit       the sink never takes this batch as it is frozen, but may take its rows in another form
     +-- RejectedError        this one thing will never be accepted; the rest goes on
     |   +-- MessageRejected  an incoming message; `.reason` names its counter
     |   +-- BatchRejected    the sink refused this very batch; `.reason` is kept with it
@@ -42,6 +43,14 @@ class SinkUnavailable(RetryableError):
         super().__init__(text)
         self.reason = reason
         self.retry_after_s = retry_after_s
+
+
+class BatchUnfit(RetryableError):
+    """The rows may be taken in smaller batches (`reason` too_large), or in another encoding (`reason` encoding)."""
+
+    def __init__(self, reason: str, text: str) -> None:
+        super().__init__(text)
+        self.reason = reason
 
 
 class RejectedError(GatewayError):

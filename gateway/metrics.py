@@ -34,6 +34,7 @@ HELP = {
     "upload_bytes_total": "Bytes of batch bodies sent, retries included, by sink.",
     "upload_retries_total": "Sends without an explicit reply, by sink and reason.",
     "upload_quarantined_total": "Batches refused for good, by sink and reason.",
+    "upload_remade_total": "Batches made anew, smaller or in another encoding, by sink and reason.",
     "upload_seconds": "Time from a batch's first send to its reply, by sink.",
 }
 

@@ -2,7 +2,8 @@
 
 Bounds: SLOTS batches in flight a lane, so a long backlog cannot hold up an alarm; one probe at a time while the sink is
 away. Policy: a time-out is never success, an explicit reply is; a refusal of the batch itself quarantines it and the
-rest moves on. It knows neither the store nor how batches are made: outcomes leave by call.
+rest moves on; one that does not fit is made anew. It knows neither the store nor how batches are made: outcomes
+leave by call.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 
-from gateway.errors import BatchRejected, SinkUnavailable
+from gateway.errors import BatchRejected, BatchUnfit, SinkUnavailable
 from gateway.messages import LANES, Batch
 from gateway.metrics import Metrics
 from gateway.sinks.base import Sink, Tuning
@@ -112,9 +113,13 @@ class Uploader:
         *,
         on_stored: Callable[[Batch], None],
         on_refused: Callable[[Batch, str], None],
+        on_unfit: Callable[[Batch, BatchUnfit], None],
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
-        """on_stored(batch), on_refused(batch, reason): called in a worker; the slot is free when they return."""
+        """on_stored(batch), on_refused(batch, reason), on_unfit(batch, error): called in a worker.
+
+        The batch's slot is free when they return.
+        """
         self.name = name
         self._sink = sink
         self._slots = dict(slots)
@@ -122,6 +127,7 @@ class Uploader:
         self._metrics = metrics
         self._on_stored = on_stored
         self._on_refused = on_refused
+        self._on_unfit = on_unfit
         self._clock_s = clock_s
         self._queues: dict[str, queue.SimpleQueue[Batch | None]] = {lane: queue.SimpleQueue() for lane in LANES}
         self._threads: list[threading.Thread] = []
@@ -133,6 +139,11 @@ class Uploader:
     def failures(self) -> int:
         """Failed sends in a row; 0 while the sink answers."""
         return self._circuit.failures
+
+    @property
+    def accepts(self) -> frozenset[str] | None:
+        """Encodings that the other side said it takes."""
+        return self._sink.accepts
 
     def start(self) -> None:
         """Start the workers."""
@@ -184,6 +195,12 @@ class Uploader:
                     log.warning("sink %s: %s; batches are kept and tried again", self.name, exc)
                 self.last_error = str(exc)
                 continue
+            except BatchUnfit as exc:
+                self._circuit.succeeded()
+                self._metrics.add("upload_remade_total", 1, sink=self.name, reason=exc.reason)
+                log.warning("sink %s: batch %d is made anew: %s", self.name, batch.batch, exc)
+                self._on_unfit(batch, exc)
+                return
             except BatchRejected as exc:
                 self._circuit.succeeded()
                 self._metrics.add("upload_quarantined_total", 1, sink=self.name, reason=exc.reason)

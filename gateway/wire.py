@@ -36,6 +36,11 @@ def compressor(choice: str) -> tuple[str, Callable[[bytes], bytes]]:
     return "gzip", lambda data: gzip.compress(data, _GZIP_LEVEL, mtime=0)
 
 
+def negotiated(choice: str, accepts: frozenset[str] | None) -> tuple[str, Callable[[bytes], bytes]]:
+    """`compressor`, where `auto` keeps to what the receiver said that it takes; None: it has not said."""
+    return compressor("gzip" if choice == "auto" and accepts is not None and "zstd" not in accepts else choice)
+
+
 def document(
     gateway: str,
     batch: int,

@@ -33,6 +33,10 @@ class SinkConfig:
     )
     token_file: str = key("", 'file with a bearer token; "": none', live=True)
     ca_file: str = key("", "PEM file of authorities to trust instead of the system's; \"\": the system's")
+    cert_file: str = key("", 'PEM file with a client certificate and its chain; "": none')
+    key_file: str = key("", 'PEM file with its private key; "": it is in cert_file')
+    proxy: str = key("", 'https: proxy\'s URL; none: a direct connection; "": what HTTPS_PROXY and NO_PROXY say')
+    proxy_login_file: str = key("", 'https: file with USER:PASSWORD for the proxy; "": none')
     compression: str = key("auto", "auto, zstd or gzip", check=one_of(ENCODINGS))
     live_rows: int = key(1000, "rows of a live or alarm batch at most", 1, 20000, live=True)
     live_age_s: float = key(10.0, "age at which live rows go up however few they are", 0.0, 86400, live=True)
@@ -60,7 +64,9 @@ class SinkConfig:
                 yield name, f"is missing: say where batches go, such as {such_as}"
             if kind != self.type and value:
                 yield name, f'is for type "{kind}", this sink is type "{self.type}"'
-        for name in ("token_file", "ca_file"):
+        if self.key_file and not self.cert_file:
+            yield "key_file", "is given without cert_file"
+        for name in ("token_file", "ca_file", "cert_file", "key_file", "proxy_login_file"):
             value = getattr(self, name)
             if value and not beside(value).is_file():
                 yield name, f"is {value!r}: there is no file {beside(value)}"

@@ -18,6 +18,7 @@ from typing import Any
 from gateway.errors import BatchRejected, SinkUnavailable
 from gateway.messages import Batch
 from gateway.sinks.base import Stored, Tuning
+from gateway.unpack import records
 from gateway.wire import decode
 from isocore.record import KIND_NAMES
 
@@ -28,6 +29,8 @@ _REASONS = {errno.ENOSPC: "full", errno.EDQUOT: "full", errno.EROFS: "readonly",
 
 class FileSink:
     """Writes `GATEWAY-BATCH.ndjson` into a folder."""
+
+    accepts: frozenset[str] | None = None  # files are not compressed: any frozen body will do
 
     def __init__(self, folder: Path, gateway: str) -> None:
         self._folder = folder
@@ -106,38 +109,27 @@ class FileSink:
 
 
 def _readings(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """A batch's columns as one object a record; the rules of docs/uplink.md, read backwards."""
-    at = 0
-    trends = document.get("trend")
-    for index, boot, count, epoch_unix_ms, trusted in document["series"]:
-        device = document["devices"][index]
+    """One object a record."""
+    for record in records(document):
+        device = document["devices"][record.device]
         channels = device["channels"] or []
-        seq = uptime_ms = step_ms = 0
-        values: dict[int, int] = {}
-        for place in range(at, at + count):
-            nth = place - at
-            seq += document["seq"][place]
-            step_ms = document["uptime_ms"][place] + (step_ms if nth > 1 else 0)
-            uptime_ms += step_ms
-            channel = document["channel"][place]
-            values[channel] = document["value"][place] + values.get(channel, 0)
-            named = channels[channel] if channel < len(channels) else {"name": None, "unit": None}
-            yield {
-                "device": device["id"],
-                "class": device["class"],
-                "boot": boot,
-                "seq": seq,
-                "kind": KIND_NAMES[document["kind"][place]],
-                "channel": channel,
-                "name": named["name"],
-                "unit": named["unit"],
-                "value": values[channel],
-                "trend": trends[place] if trends else 0,
-                "uptime_ms": uptime_ms,
-                "unix_ms": None if epoch_unix_ms is None else epoch_unix_ms + uptime_ms,
-                "trusted": bool(trusted),
-            }
-        at += count
+        named = channels[record.channel] if record.channel < len(channels) else {"name": None, "unit": None}
+        epoch_unix_ms = record.epoch_unix_ms
+        yield {
+            "device": device["id"],
+            "class": device["class"],
+            "boot": record.boot,
+            "seq": record.seq,
+            "kind": KIND_NAMES[record.kind],
+            "channel": record.channel,
+            "name": named["name"],
+            "unit": named["unit"],
+            "value": record.value,
+            "trend": record.trend,
+            "uptime_ms": record.uptime_ms,
+            "unix_ms": None if epoch_unix_ms is None else epoch_unix_ms + record.uptime_ms,
+            "trusted": bool(record.trusted),
+        }
 
 
 def _dumps(line: dict[str, Any]) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import secrets
 import sqlite3
+from collections.abc import Sequence
 from typing import Any
 
 from gateway.messages import LANE_BACKFILL, LANE_LIVE, Batch, Counts
@@ -37,6 +38,21 @@ def reserve(db: sqlite3.Connection, count: int) -> int:
 
 def freeze(db: sqlite3.Connection, batch: Batch, next_row: int, now_unix_ms: int) -> None:
     """Keep a batch and move its lane past it."""
+    _keep(db, batch, now_unix_ms)
+    advance(db, batch.sink, batch.lane, next_row)
+
+
+def replace(db: sqlite3.Connection, sink: str, number: int, new: Sequence[Batch], now_unix_ms: int) -> bool:
+    """New batches, holding its rows, in the place of one that its sink cannot take. False when it is not pending."""
+    if _counts(db, sink, number, "pending") is None:
+        return False
+    db.execute("DELETE FROM batches WHERE sink = ? AND batch = ?", (sink, number))
+    for batch in new:
+        _keep(db, batch, now_unix_ms)
+    return True
+
+
+def _keep(db: sqlite3.Connection, batch: Batch, now_unix_ms: int) -> None:
     db.execute(
         "INSERT INTO batches VALUES (?,?,?,?,?,?,?,?,?,?,'pending',NULL,?)",
         (
@@ -53,7 +69,6 @@ def freeze(db: sqlite3.Connection, batch: Batch, next_row: int, now_unix_ms: int
             now_unix_ms,
         ),
     )
-    advance(db, batch.sink, batch.lane, next_row)
 
 
 def advance(db: sqlite3.Connection, sink: str, lane: str, next_row: int) -> None:

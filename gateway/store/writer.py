@@ -12,7 +12,7 @@ import logging
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from gateway.errors import FatalError, StoreBusy, StoreDamaged
@@ -172,6 +172,12 @@ class Store:
     def quarantine(self, sink: str, batch: int, reason: str) -> bool:
         """A batch is refused for good; True when that is durable."""
         return self._ask(lambda c: batches.quarantine(c, sink, batch, reason)).wait()
+
+    def replace(self, sink: str, number: int, new: Sequence[Batch]) -> bool:
+        """New batches in the place of a pending one; True when that is durable."""
+        now_unix_ms = int(self._wall_s() * 1000)
+        ticket = self._ask(lambda c: batches.replace(c, sink, number, new, now_unix_ms))
+        return ticket.wait() and ticket.result is True
 
     def retry(self, sink: str, batch: int) -> Batch | None:
         """Take a batch out of quarantine; the batch when that is durable, None when there is none such."""

@@ -33,6 +33,7 @@ PAGE_DEFAULT = 1000
 PAGE_MAX = 10000
 BODY_SECONDS_MAX = 30.0  # a body that comes slower than this is given up
 RETRY_AFTER_S = 1
+ENCODINGS = {"Accept-Encoding": "zstd, gzip"}
 _INLINE_BYTES_MAX = 8 << 10  # smaller bodies decode in about a millisecond: a thread would cost more
 _AFTER = re.compile(r"(\d{1,10})\.(\d{1,10})")
 
@@ -118,7 +119,8 @@ class Receiver:
         assert isinstance(error, WireError)
         self.refused[error.reason] += 1
         self.refused_bytes += _head_bytes(request) + int(request.headers.get("content-length", "0"))
-        return _error(error.status, str(error))
+        # RFC 9110 section 12.5.3: what a gateway may send instead of what was refused.
+        return _error(error.status, str(error), ENCODINGS if error.reason == "encoding" else None)
 
     async def devices(self, request: Request) -> Response:
         def ask(reader: CloudReader) -> list[dict[str, object]]:

@@ -6,8 +6,10 @@ import contextlib
 import os
 import signal
 import socket
+import ssl
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import uvicorn
 
@@ -23,6 +25,30 @@ _TOKEN_CHARACTERS_MIN = 16
 
 class PortError(HostError):
     """The port cannot be had."""
+
+
+class Tls(NamedTuple):
+    """PEM files. client_ca: only who shows a certificate of this authority gets in; None: everybody."""
+
+    cert: Path
+    key: Path
+    client_ca: Path | None
+
+    def check(self) -> None:
+        """Raises InputError for files that hold no such thing."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        try:
+            context.load_cert_chain(self.cert, self.key, password=lambda: b"")
+            if self.client_ca is not None:
+                context.load_verify_locations(self.client_ca)
+        except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+            raise InputError(f"{self.cert}, {self.key}: no certificate with its key, or {error}") from None
+
+    def options(self) -> dict[str, Any]:
+        """As uvicorn names them."""
+        more = {} if self.client_ca is None else {"ssl_ca_certs": str(self.client_ca)}
+        required = ssl.CERT_NONE if self.client_ca is None else ssl.CERT_REQUIRED
+        return {"ssl_certfile": str(self.cert), "ssl_keyfile": str(self.key), "ssl_cert_reqs": required, **more}
 
 
 class _Server(uvicorn.Server):
@@ -84,8 +110,11 @@ def serve(
     port_file: Path | None = None,
     token: str | None = None,
     ready: Callable[[str], None] = lambda url: None,
+    tls: Tls | None = None,
 ) -> int:
     """Serve until a signal. Returns its number. `ready` gets the URL once requests are taken."""
+    if tls is not None:
+        tls.check()
     listener = listen(host, port)
     with listener, Store(data) as store:
         bound_port = listener.getsockname()[1]
@@ -100,12 +129,13 @@ def serve(
             timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=GRACE_S,
             limit_concurrency=CONNECTIONS_MAX,
+            **(tls.options() if tls is not None else {}),
         )
         server = _Server(config)
         if port_file is not None:
             _write_port(port_file, bound_port)
         name = f"[{host}]" if ":" in host else host
-        ready(f"http://{name}:{bound_port}")
+        ready(f"{'http' if tls is None else 'https'}://{name}:{bound_port}")
         server.run(sockets=[listener])
         return server.signal_seen
 

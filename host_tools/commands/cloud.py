@@ -8,6 +8,8 @@ from pathlib import Path
 
 import click
 
+_FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
+
 
 @click.group()
 def cloud() -> None:
@@ -30,22 +32,37 @@ def cloud() -> None:
     type=click.Path(path_type=Path, dir_okay=False),
     help="File with the token that gateways must show; without it everyone may write.",
 )
-def serve(data: Path, host: str, port: int, port_file: Path | None, token_file: Path | None) -> int:
+@click.option("--cert-file", type=_FILE, help="PEM file with the server's certificate: TLS.")
+@click.option("--key-file", type=_FILE, help="PEM file with its private key.")
+@click.option("--client-ca-file", type=_FILE, help="PEM file of the authority whose certificates gateways must show.")
+def serve(
+    data: Path,
+    host: str,
+    port: int,
+    port_file: Path | None,
+    token_file: Path | None,
+    cert_file: Path | None,
+    key_file: Path | None,
+    client_ca_file: Path | None,
+) -> int:
     """Receive batches over HTTP until Ctrl-C. A batch is answered when it is on the disk.
 
     \b
     Example:
       isotherm cloud serve --data cloud-data --port 8440
     """
-    from host_tools.cloud.server import read_token
+    from host_tools.cloud.server import Tls, read_token
     from host_tools.cloud.server import serve as run
 
+    if bool(cert_file) != bool(key_file) or (client_ca_file and not cert_file):
+        raise click.UsageError("--cert-file and --key-file go together, and --client-ca-file needs both")
+    tls = None if cert_file is None or key_file is None else Tls(cert_file, key_file, client_ca_file)
     token = None if token_file is None else read_token(token_file)
 
     def ready(url: str) -> None:
         click.echo(f"receiving at {url}, storing in {data}")
 
-    stopped_by = run(data, host, port, port_file, token, ready)
+    stopped_by = run(data, host, port, port_file, token, ready, tls)
     return 130 if stopped_by == signal.SIGINT else 0
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from gateway import wire
-from gateway.errors import BatchRejected, SinkUnavailable
+from gateway.errors import BatchRejected, BatchUnfit, SinkUnavailable
 from gateway.messages import Batch, DeviceInfo, Row
 from gateway.sinks.base import Sink, Tuning
 from gateway.sinks.file import FileSink
@@ -209,6 +209,13 @@ UNPROVEN: dict[str, tuple[Callable[[Seen], Answer], str]] = {
     "server error": (lambda seen: (500, {}, b'{"error":"oh"}'), "http_5xx"),
     "bad gateway": (lambda seen: (502, {}, b"\xff\xfe"), "http_5xx"),
     "unavailable": (lambda seen: (503, {}, b""), "http_5xx"),
+    "proxy wants a login": (lambda seen: (407, {}, b""), "denied"),
+    "too slow": (lambda seen: (408, {}, b""), "timeout"),
+    "too early": (lambda seen: (425, {}, b""), "busy"),
+    "any refusal that says when to come again": (lambda seen: (400, {"Retry-After": "9"}, b""), "busy"),
+    "too large for now": (lambda seen: (413, {"Retry-After": "9"}, b""), "busy"),
+    "true for a batch": (lambda seen: (200, {}, reply(seen._replace(batch=True), "stored")), "unnamed"),
+    "200 nested too deep": (lambda seen: (200, {}, b"[" * 60_000), "unnamed"),
 }
 
 
@@ -223,12 +230,53 @@ def test_without_an_explicit_reply_nothing_is_believed(sink: Sink, cloud: FakeCl
     assert {seen.body for seen in cloud.seen} == {BODY}
 
 
-@pytest.mark.parametrize("status", [400, 409, 413, 415, 422, 418])
+@pytest.mark.parametrize("status", [400, 409, 415, 422, 418])
 def test_a_refusal_of_the_batch_is_final_and_says_why(sink: Sink, cloud: FakeCloud, status: int) -> None:
     cloud.script = lambda seen: (status, {}, b'{"error":"because it is so"}')
     with pytest.raises(BatchRejected, match="because it is so") as caught:
         sink.send(batch())
     assert caught.value.reason == f"http_{status}"
+
+
+UNFIT: dict[str, tuple[Answer, str]] = {
+    "too large": ((413, {}, b'{"error":"at most 2 rows"}'), "too_large"),
+    "encoding": ((415, {"Accept-Encoding": "zstd, identity"}, b"{}"), "encoding"),
+    "encoding, with weights": ((415, {"Accept-Encoding": "gzip;q=0, ZSTD;q=0.5"}, b""), "encoding"),
+}
+
+
+@pytest.mark.parametrize("case", UNFIT)
+def test_what_may_go_in_another_form_is_told_apart(sink: Sink, cloud: FakeCloud, case: str) -> None:
+    answer, reason = UNFIT[case]
+    cloud.script = lambda seen: answer
+    with pytest.raises(BatchUnfit) as caught:
+        sink.send(batch())
+    assert caught.value.reason == reason
+    assert sink.accepts == (frozenset({"zstd"}) if reason == "encoding" else None)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        (413, {}, b""),
+        (415, {"Accept-Encoding": "gzip, zstd"}, b""),  # it is the content type, then
+        (415, {"Accept-Encoding": "br"}, b""),
+        (415, {"Accept-Encoding": ""}, b""),
+        (415, {"Accept-Encoding": "zstd," * 1000}, b""),
+    ],
+)
+def test_what_no_other_form_can_help_is_refused(sink: Sink, cloud: FakeCloud, answer: Answer) -> None:
+    cloud.script = lambda seen: answer
+    with pytest.raises(BatchRejected):
+        sink.send(batch()._replace(rows=1))
+
+
+def test_what_a_receiver_says_cannot_harm_a_terminal(sink: Sink, cloud: FakeCloud) -> None:
+    cloud.script = lambda seen: (422, {}, json.dumps({"error": "\x1b[2Jgone\nERROR all lost" + "x" * 999}).encode())
+    with pytest.raises(BatchRejected) as caught:
+        sink.send(batch())
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 300
 
 
 @pytest.mark.parametrize(

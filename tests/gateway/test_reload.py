@@ -81,6 +81,7 @@ def test_a_bad_file_changes_nothing_and_is_named(tmp_path: Path, broker: Mosquit
         assert lines(daemon, "did you mean sinks.cloud.live_rows?") == 1
         token = daemon.config.with_name("token")
         token.write_text("two words", encoding="utf-8")
+        token.chmod(0o600)
         daemon.config.write_text(good + 'token_file = "token"\n', encoding="utf-8")
         hang_up(daemon)
         wait_for(lambda: lines(daemon, "must hold one token"), what="the refusal of the token")

@@ -38,6 +38,8 @@ class Highest(random.Random):
 class RecordingSink:
     """Answers what the script says: an exception to raise, or Stored."""
 
+    accepts: frozenset[str] | None = None
+
     def __init__(self, script: Callable[[Batch, int], Stored | Exception]) -> None:
         self.script = script
         self.sent: list[Batch] = []
@@ -65,6 +67,7 @@ class Rig:
         self.metrics = Metrics()
         self.stored: list[Batch] = []
         self.refused: list[tuple[Batch, str]] = []
+        self.unfit: list[tuple[Batch, str]] = []
         self.circuit = Circuit(Backoff(0.001, 0.005, random.Random(1)))
         self.uploader = Uploader(
             "s",
@@ -74,6 +77,7 @@ class Rig:
             self.metrics,
             on_stored=self.stored.append,
             on_refused=lambda b, reason: self.refused.append((b, reason)),
+            on_unfit=lambda b, why: self.unfit.append((b, why.reason)),
         )
         self.uploader.start()
 

@@ -1,0 +1,60 @@
+"""A frozen batch made anew under new numbers, when its receiver can never take it as it is: too large, or an encoding
+that it cannot read.
+
+A frozen body never changes, and neither does what its number means: the receiver may hold the old batch all the same,
+its reply lost. So the rows go into new batches; should they arrive twice, a row counts once by its identity. It knows
+neither store nor network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from gateway import wire
+from gateway.messages import Batch, DeviceInfo, Row
+from gateway.unpack import records
+
+Codec = tuple[str, Callable[[bytes], bytes]]
+
+
+def remake(gateway: str, batch: Batch, numbers: Sequence[int], codec: Codec) -> list[Batch]:
+    """The rows of `batch` in as many batches as there are numbers, none empty. Raises ValueError if it cannot be read.
+
+    Each says it spans the rows of the whole: which row ids lie in which part was not kept.
+    """
+    document = wire.decode(batch.body, batch.encoding)
+    # wire.document lists devices in the order of their numbers, and wire.counts does as well.
+    devices = [entry.device for entry in batch.counts]
+    try:
+        infos = {device: _info(device, entry) for device, entry in zip(devices, document["devices"], strict=True)}
+        rows = [Row(devices[r.device], *r[1:], 0, 0) for r in records(document)]
+    except (LookupError, TypeError) as exc:
+        raise ValueError(f"batch {batch.batch} holds no columns: {exc!r}") from exc
+    encoding, compress = codec
+    parts = len(numbers)
+    made = []
+    for nth, number in enumerate(numbers):
+        part = rows[nth * len(rows) // parts : (nth + 1) * len(rows) // parts]
+        named = {row.device for row in part}
+        body = wire.document(
+            gateway,
+            number,
+            batch.lane,
+            batch.first_row,
+            batch.last_row,
+            part,
+            {device: info for device, info in infos.items() if device in named},
+        )
+        data, digest = wire.encode(body, compress)
+        made.append(
+            batch._replace(
+                batch=number, rows=len(part), counts=wire.counts(part), encoding=encoding, digest=digest, body=data
+            )
+        )
+    return made
+
+
+def _info(device: int, entry: dict[str, object]) -> DeviceInfo:
+    channels = entry["channels"]
+    named = None if channels is None else tuple((c["name"], c["unit"]) for c in channels)  # type: ignore[attr-defined]
+    return DeviceInfo(device, str(entry["id"]), entry["class"], named)  # type: ignore[arg-type]

@@ -1,0 +1,53 @@
+"""A batch's columns back to records: docs/uplink.md read backwards, for what this gateway froze itself.
+
+Pure. It trusts the columns: whoever reads what others sent must check first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+
+class Record(NamedTuple):
+    """One record of a batch. `device`: place in the batch's dictionary."""
+
+    device: int
+    boot: int
+    seq: int
+    kind: int
+    channel: int
+    value: int
+    trend: int
+    uptime_ms: int
+    epoch_unix_ms: int | None
+    trusted: int
+
+
+def records(document: dict[str, Any]) -> Iterator[Record]:
+    """All of them, in their order. Raises LookupError or TypeError when it is no batch."""
+    at = 0
+    trends = document.get("trend")
+    for device, boot, count, epoch_unix_ms, trusted in document["series"]:
+        seq = uptime_ms = step_ms = 0
+        values: dict[int, int] = {}
+        for place in range(at, at + count):
+            nth = place - at
+            seq += document["seq"][place]
+            step_ms = document["uptime_ms"][place] + (step_ms if nth > 1 else 0)
+            uptime_ms += step_ms
+            channel = document["channel"][place]
+            values[channel] = document["value"][place] + values.get(channel, 0)
+            yield Record(
+                device,
+                boot,
+                seq,
+                document["kind"][place],
+                channel,
+                values[channel],
+                trends[place] if trends else 0,
+                uptime_ms,
+                epoch_unix_ms,
+                trusted,
+            )
+        at += count
