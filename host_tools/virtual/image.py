@@ -1,7 +1,8 @@
 """Flash images: the firmware and its libraries as a board's littlefs holds them, and each board's own copy.
 
-The master image is cached by the hash of everything that goes into it. Modules are compiled with mpy-cross when that
-is installed, as for a chip; boot.py and main.py stay source, as a chip wants them. Must not know what the files mean.
+The master image is cached by the hash of everything that goes into it. Modules are linked and compiled when
+mpy-cross is installed, as for a chip; boot.py and main.py stay source, as a chip wants them. Must not know what the
+files mean.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from host_tools.bytecode.deploy import LIBRARY_FOLDER, inputs
 from host_tools.compiling import compiled, mpy_cross_version, sources
 from host_tools.virtual.errors import ImageError
 from host_tools.virtual.interpreter import Interpreter
 
 FLASH_BYTES = 1 << 20
 TIMEOUT_S = 60.0
-LIBRARY_FOLDER = "lib"
 _SIM = Path(__file__).resolve().parent / "sim"
 _MAKER = _SIM / "mkimage.py"
 
@@ -102,7 +103,7 @@ class ImageBuilder:
         digest = hashlib.sha256()
         for part in (str(self._flash_bytes), compiler):
             digest.update(part.encode() + b"\0")
-        for path in (_MAKER, _SIM / "flash.py"):
+        for path in (_MAKER, _SIM / "flash.py", *inputs()):
             digest.update(path.read_bytes())
         for target, source in sorted(found.items()):
             content = source.read_bytes()

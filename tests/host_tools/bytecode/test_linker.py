@@ -1,0 +1,224 @@
+"""The linker: a linked program does what its sources do, with fewer names; what others give a meaning to stays."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from host_tools import compiling
+from host_tools.bytecode import deploy, kept, names
+from host_tools.bytecode.errors import BuildError
+from host_tools.bytecode.linker import Linked, link
+from host_tools.virtual.interpreter import find_micropython
+
+MAIN = """
+from node import app
+app.main(7)
+"""
+SOURCES = {
+    "node/__init__.py": 'VERSION = "1.2"\n',
+    "node/errors.py": '''"""Errors."""
+class NodeError(Exception):
+    """Base."""
+    def __init__(self, reason, detail_text=""):
+        super().__init__(reason + detail_text)
+        self.reason = reason
+class Refused(NodeError):
+    """One."""
+''',
+    "node/figures.py": '''"""Figures."""
+from micropython import const
+_STEP = const(3)
+SPAN = 4 * 1024 + _STEP
+BIG = 1 << 80
+WORD = "short"
+PHRASE = "a text of some length"
+TABLE = ("zero", "one")
+UNUSED_TABLE = ("nobody", "asks")
+_count = 0
+def tally(amount, scale_factor=2):
+    """Add up."""
+    global _count
+    _count += amount * scale_factor
+    return _count
+def nobody_calls():
+    return UNUSED_TABLE
+''',
+    "node/port.py": '''"""Handed about as a value."""
+import time
+LIMIT = 9
+ticks_ms = getattr(time, "no_such_thing", None)
+def resolve_name(host, port_number=0):
+    return host + str(port_number)
+''',
+    "node/shapes.py": '''"""Classes."""
+from node.errors import NodeError
+from node.figures import SPAN, tally as add_up
+_count = 5  # as in figures, and another thing
+class Shape:
+    """Base."""
+    sides_known = 4
+    def __init__(self, width, *rest, **options):
+        self._width = width
+        self._rest = rest
+        self.options = options
+        self.on_change = None
+    @property
+    def area(self):
+        return self._width * SPAN + _count
+    @staticmethod
+    def helper(value):
+        return value + Shape.sides_known
+    def never_called(self):
+        return 1
+    def grow(self, by_how_much):
+        change = by_how_much
+        def apply(more):
+            nonlocal change
+            change += more
+            return change
+        def enlarge():
+            return [apply(width) for width in range(3) if width]
+        result = enlarge()
+        if self.on_change is not None:
+            self.on_change(change, scale=2)
+        return result
+class Square(Shape):
+    """Derived: has private names like its base."""
+    def __init__(self, width):
+        super().__init__(width, 1, 2, colour="red")
+        self._edge = width
+    def check(self):
+        try:
+            raise NodeError("odd", detail_text=" one")
+        except NodeError as error:
+            return error.reason, self._edge, self._width, add_up(1, scale_factor=10), {n: v for n, v in enumerate("ab")}
+''',
+    "node/later.py": '''"""Loaded for a while."""
+from node.errors import Refused
+from node.shapes import Square
+class Parser:
+    def parse(self, text):
+        if not text:
+            raise Refused("empty")
+        return Square(len(text)).area
+def parse_it(text):
+    return Parser().parse(text)
+''',
+    "node/app.py": '''"""The application."""
+from node import VERSION as SOFTWARE
+from node import figures, port
+from node.figures import BIG, PHRASE, WORD
+from node.shapes import Shape, Square
+state = None
+class Holder:
+    def __init__(self, settings, hal):
+        for name in ("alpha_field", "beta_field"):
+            setattr(self, name, settings.get(name))
+        self._hal = hal
+    def total(self):
+        return self.alpha_field + self.beta_field + self._hal.LIMIT
+    def changed(self, amount, scale):
+        self.last_change = amount * scale
+def main(start_value):
+    """Entry."""
+    global state
+    state = Holder({"alpha_field": 1, "beta_field": start_value}, port)
+    square = Square(start_value)
+    square.on_change = state.changed
+    print(SOFTWARE, WORD, PHRASE, BIG, figures.TABLE[1], figures.SPAN)
+    print(state.total(), square.area, Shape.helper(2), square.grow(2), state.last_change, square.options["colour"])
+    print(square.check(), sorted([3, 1], key=lambda item: -item), port.resolve_name("h", port_number=5))
+    from node import later
+    print(later.parse_it("four"))
+    try:
+        later.parse_it("")
+    except Exception as error:
+        print(type(error).__name__, error)
+    print("%s-%d" % tuple(part for part in ("x", figures.tally(0))))
+''',
+}
+
+
+def linked(sources: dict[str, str] = SOURCES) -> Linked:
+    return link(sources, {"main.py": MAIN}, kept.kept_names([], []), application="node.app")
+
+
+def run(folder: Path, files: dict[str, str]) -> str:
+    """Its output on CPython."""
+    for target, text in {**files, "main.py": MAIN, "micropython.py": "const = lambda value: value\n"}.items():
+        (folder / target).parent.mkdir(parents=True, exist_ok=True)
+        (folder / target).write_text(text)
+    done = subprocess.run([sys.executable, "main.py"], cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_linked_program_does_the_same(tmp_path: Path) -> None:
+    assert run(tmp_path / "linked", dict(linked().files)) == run(tmp_path / "sources", SOURCES)
+
+
+def test_modules_merge_and_lazy_ones_stay() -> None:
+    assert sorted(linked().files) == ["node/app.py", "node/later.py", "node/port.py"]
+
+
+def test_what_nobody_uses_is_left_out_and_constants_stand_where_they_are_used() -> None:
+    text = linked().files["node/app.py"]
+    assert "nobody" not in text and "4099" in text and "never_called" not in linked().names.values()
+    assert "Entry" not in text  # a docstring
+
+
+def test_own_names_are_short_and_those_of_others_stay() -> None:
+    made = linked()
+    everything = "\n".join(made.files.values())
+    assert "start_value" not in everything and "scale_factor" not in everything and "resolve_name" not in everything
+    for stays in ("alpha_field", "Refused", "NodeError", "ticks_ms", "main"):
+        assert stays in everything
+    assert len(set(made.names)) == len(made.names)
+
+
+def test_tracebacks_can_be_read_again() -> None:
+    made = linked()
+    short = {long: name for name, long in made.names.items()}
+    text = f"Traceback:\n  File \"node/app.py\", line 1, in {short['parse_it']}\nAttributeError: no '{short['grow']}'\n"
+    back = names.from_text(names.to_text(made.names))
+    assert "in parse_it\n" in names.readable(text, back) and "'grow'" in names.readable(text, back)
+
+
+@pytest.mark.parametrize(
+    ("target", "text", "says"),
+    [
+        ("node/app.py", "def main(:\n", "node/app.py, line 1"),
+        ("node/app.py", "from node.figures import NO_SUCH\ndef main(): return NO_SUCH\n", "defines no NO_SUCH"),
+        ("node/app.py", "from node.nowhere import x\n", "there is no such module"),
+        ("node/app.py", "import node.figures\n", "from package import module"),
+    ],
+)
+def test_mistakes_are_named(target: str, text: str, says: str) -> None:
+    with pytest.raises(BuildError, match=says):
+        linked({**SOURCES, target: text})
+
+
+@pytest.mark.micropython
+def test_all_of_micropythons_names_are_kept() -> None:
+    """Attributes of the interpreter's own types and modules: renaming one of them would break a call into C."""
+    script = Path(__file__).with_name("interpreter_names.py")
+    interpreter = find_micropython()
+    done = subprocess.run(
+        [*interpreter.command, "-X", "heapsize=2m", str(script)], capture_output=True, text=True, check=True
+    )
+    missing = set(done.stdout.split()) - kept.MICROPYTHON
+    # what the linker never renames by its form: constants, exceptions, private names
+    assert not {name for name in missing if not name.startswith("_") and not name.isupper() and "Error" not in name}
+
+
+def test_the_firmware_links_and_its_flash_use_is_told(tmp_path: Path) -> None:
+    firmware = Path(__file__).resolve().parents[3] / "firmware"
+    files = compiling.compiled(compiling.sources(firmware), tmp_path)
+    assert "isonode/app.mpy" in files and "isonode/link.mpy" not in files and "main.py" in files
+    sizes = {target: path.stat().st_size for target, path in files.items()}
+    assert sum(sizes.values()) < deploy.flash_bytes(sizes) < 400_000
+    assert f"about {deploy.flash_bytes(sizes) // 1024} KiB of flash" in deploy.flash_summary(files)
