@@ -15,22 +15,23 @@ from collections.abc import Callable
 from contextlib import closing, suppress
 from typing import Any, NamedTuple
 
-from gateway import __version__, wire
+from gateway import machine, wire
 from gateway.batcher import Batcher, Policy
 from gateway.config import Config, SinkConfig, load
 from gateway.control import ControlServer
 from gateway.describe import Channels, channels_of
-from gateway.errors import BatchUnfit, ConfigError, FatalError, GatewayError, StoreBusy
+from gateway.errors import ConfigError, FatalError, GatewayError, StoreBusy
+from gateway.fate import Fate
 from gateway.figures import families
 from gateway.ingest import SUBSCRIPTIONS, Ingest, Out, ack_message
-from gateway.messages import LANE_ALARMS, LANE_BACKFILL, LANE_LIVE, LANES, Batch, Committed
-from gateway.metrics import COUNTER, GAUGE, Family, Metrics
+from gateway.messages import LANE_ALARMS, LANE_BACKFILL, LANE_LIVE, Committed
+from gateway.metrics import Metrics
 from gateway.mqtt import BrokerLink
 from gateway.notify import Notifier
+from gateway.overview import overview
 from gateway.own import Clock, Own, start_number
 from gateway.quarantine import apply
 from gateway.reload import plan
-from gateway.remake import remake
 from gateway.sinks.make import make_sink, make_tuning
 from gateway.status import StatusServer
 from gateway.store import Reader, Store
@@ -277,19 +278,11 @@ class Gateway:
             self.metrics.source(
                 lambda: families(reader, list(self._config.sinks), self._config.store_path, self._wall_s)
             )
-            self.metrics.source(self._process)
+            self.metrics.source(lambda: machine.families(self._born_s))
             self._status_server = StatusServer(
                 self._config.metrics.listen, self._config.address_path, self.metrics.render, self.status
             )
             self._status_server.start()
-
-    def _process(self) -> list[Family]:
-        """Of this process: what version, since when, how much of the processor."""
-        return [
-            Family("build_info", GAUGE, "1, with the version as label.", [({"version": __version__}, 1.0)]),
-            Family("start_time_seconds", GAUGE, "When this process started, in unix time.", [({}, self._born_s)]),
-            Family("cpu_seconds_total", COUNTER, "Processor time of this process.", [({}, time.process_time())]),
-        ]
 
     def _build_sink(self, name: str, head_row: int) -> _Lane:
         config = self._config.sinks[name]
@@ -297,15 +290,20 @@ class Gateway:
         policy = _policy(config)
         sink = make_sink(self._config, name, sum(policy.slots.values()), self._wall_s)
         reader = Reader(self._config.store_path)
+
+        def codec() -> tuple[str, Callable[[bytes], bytes]]:
+            return wire.negotiated(config.compression, sink.accepts)
+
+        fate = Fate(name, self._config.gateway.id, self._store, codec)
         uploader = Uploader(
             name,
             sink,
             policy.slots,
             Circuit(_backoff(config)),
             self.metrics,
-            on_stored=lambda batch: self._fated(name, batch, None),
-            on_refused=lambda batch, reason: self._fated(name, batch, reason),
-            on_unfit=lambda batch, why: self._unfit(name, batch, why),
+            on_stored=fate.stored,
+            on_refused=fate.refused,
+            on_unfit=fate.unfit,
         )
         batcher = Batcher(
             name,
@@ -313,11 +311,12 @@ class Gateway:
             reader,
             self._store,
             policy,
-            lambda: wire.negotiated(config.compression, sink.accepts),
+            codec,
             uploader.submit,
             head_row=head_row,
             wall_s=self._wall_s,
         )
+        fate.slots = batcher
         return _Lane(reader, batcher, uploader)
 
     # -- between the stages
@@ -337,38 +336,6 @@ class Gateway:
             lane.batcher.committed(news)
         self._own.flush()
 
-    def _fated(self, sink: str, batch: Batch, refusal: str | None) -> None:
-        """In an uploader's thread: a batch was stored or refused. Durable before its slot is free."""
-        if refusal is None:
-            known = self._store.uploaded(sink, batch.batch)
-        else:
-            known = self._store.quarantine(sink, batch.batch, refusal)
-        if known:
-            self._lanes[sink].batcher.freed(batch.lane)
-
-    def _unfit(self, name: str, batch: Batch, why: BatchUnfit) -> None:
-        """In an uploader's thread: its rows go into new batches, in one change of the store, or into quarantine."""
-        lane = self._lanes[name]
-        parts = 2 if why.reason == "too_large" else 1
-        first = self._store.reserve_batches(parts)
-        if first is None:
-            return  # stopping: it stays frozen
-        try:
-            codec = wire.negotiated(self._config.sinks[name].compression, lane.uploader.accepts)
-            new = remake(self._config.gateway.id, batch, range(first, first + parts), codec)
-        except ValueError as exc:
-            self._fated(name, batch, f"{why}; {exc}")
-            return
-        if parts > 1:
-            lane.batcher.shrink(batch.rows // 2)
-        elif new[0].encoding == batch.encoding:
-            self._fated(name, batch, str(why))  # the configuration allows no other
-            return
-        if self._store.replace(name, batch.batch, new):
-            for part in new:
-                lane.batcher.again(part)
-            lane.batcher.freed(batch.lane)
-
     def _broken(self, exc: FatalError) -> None:
         self._fatal = exc
         self.request_stop()
@@ -378,44 +345,12 @@ class Gateway:
     def status(self) -> dict[str, Any]:
         """What /status shows."""
         assert self._status_reader is not None
-        reader = self._status_reader
-        metrics = self.metrics
-        ledger = reader.ledger()
-        sinks = {}
-        for name, lane in self._lanes.items():
-            sinks[name] = {
-                "url": self._config.sinks[name].where,
-                "failures_in_a_row": lane.uploader.failures,
-                "last_error": lane.uploader.last_error,
-                "batches": {kind: int(metrics.value("upload_batches_total", sink=name, lane=kind)) for kind in LANES},
-                "bytes_sent": int(metrics.value("upload_bytes_total", sink=name)),
-                "rows_pending": sum(
-                    device["sinks"].get(name, {}).get("pending", device["stored"])
-                    for device in ledger["devices"].values()
-                ),
-                **reader.backlog(name),
-            }
-        return {
-            "gateway": self._config.gateway.id,
-            "version": __version__,
-            "running": True,
-            "uptime_s": round(time.monotonic() - self._started_s, 1),
-            "broker": {
-                "host": self._config.mqtt.host,
-                "port": self._config.mqtt.port,
-                "connected": self._link.connected,
-            },
-            "store": {
-                "file": str(self._config.store_path),
-                "failing": self._store.failing,
-                "set_aside": reader.property("set_aside"),
-            },
-            "ingest": {
-                "records": int(metrics.total("ingest_records_total")),
-                "rejected": {k: int(v) for k, v in metrics.by_label("ingest_rejected_total", "reason").items()},
-                "dropped": int(metrics.total("ingest_dropped_total")),
-            },
-            "sinks": sinks,
-            "ledger": {"totals": ledger["totals"], "balanced": ledger["balanced"]},
-            "devices": reader.devices(),
-        }
+        return overview(
+            self._config,
+            self.metrics,
+            self._status_reader,
+            {name: lane.uploader for name, lane in self._lanes.items()},
+            uptime_s=time.monotonic() - self._started_s,
+            connected=self._link.connected,
+            failing=self._store.failing,
+        )

@@ -78,7 +78,7 @@ class StatusServer:
                     self._reply(404, "application/json", '{"error":"known are /metrics, /status, /healthz"}')
 
             def _reply(self, code: int, kind: str, text: str) -> None:
-                data = text.encode("utf-8")
+                data = text.encode("utf-8", "replace")  # what devices call themselves may hold half a surrogate pair
                 self.send_response(code)
                 self.send_header("Content-Type", kind)
                 self.send_header("Content-Length", str(len(data)))

@@ -140,11 +140,6 @@ class Uploader:
         """Failed sends in a row; 0 while the sink answers."""
         return self._circuit.failures
 
-    @property
-    def accepts(self) -> frozenset[str] | None:
-        """Encodings that the other side said it takes."""
-        return self._sink.accepts
-
     def start(self) -> None:
         """Start the workers."""
         for lane in LANES:

@@ -39,6 +39,11 @@ class Packages:
         present = self._read_stamp().get("level")
         self._level = present if present in order and order.index(present) > order.index(level) else level
 
+    @property
+    def level(self) -> str:
+        """What it makes `.venv` ready for."""
+        return self._level
+
     def ready(self) -> bool:
         """Whether `.venv` was filled from exactly these files, by this Python, at this place."""
         return self.python.exists() and self._read_stamp() == self._wanted()

@@ -18,6 +18,7 @@ from host_tools.setup.console import Console
 from host_tools.setup.errors import SetupError, SpaceError, WriteError
 from host_tools.setup.micropython import MicroPython
 from host_tools.setup.packages import LEVELS, Packages
+from host_tools.setup.promtool import Promtool
 from host_tools.setup.runner import Runner
 from host_tools.setup.system import SystemPackages
 from host_tools.setup.umqtt import Umqtt
@@ -74,6 +75,7 @@ def set_up(root: Path, level: str, console: Console, environment: Mapping[str, s
         packages,
         MicroPython(tools, environment),
         Umqtt(tools, packages.python),
+        *([Promtool(tools, environment)] if packages.level == "test" else []),
     ]
     if all(stage.ready() for stage in stages):
         return

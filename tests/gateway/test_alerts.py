@@ -1,21 +1,22 @@
-"""Alert rules and metric names, by Prometheus's own judge where promtool is installed (or named by PROMTOOL).
+"""Alert rules and metric names, by Prometheus's own judge, which set-up brings (or PROMTOOL names).
 
-Without it, those tests are skipped by name; that rules use metrics which exist is checked either way.
+Where it could not be had, those tests are skipped by name; that rules use metrics which exist is checked either way.
 """
 
 from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from gateway.figures import families
+from gateway.machine import OF_SOME_MACHINES
 from gateway.metrics import HELP, PREFIX, Metrics
 from gateway.store import Reader
+from host_tools.setup.promtool import find_promtool
 from isocore.record import HIGH_ON
 from tests.gateway.conftest import START_UNIX_MS, Harness, frame_in
 from tests.gateway.test_quarantine import refused_batch
@@ -27,10 +28,10 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 RULES = ROOT / "gateway" / "system" / "isotherm-gateway.rules.yml"
 DOC = ROOT / "docs" / "gateway.md"
-PROMTOOL = os.environ.get("PROMTOOL") or shutil.which("promtool")
+PROMTOOL = find_promtool(ROOT / ".tools", os.environ)
 
 needs_promtool = pytest.mark.skipif(
-    not PROMTOOL, reason="NOT RUN: promtool is not installed (it comes with Prometheus); PROMTOOL can name it"
+    not PROMTOOL, reason="NOT RUN: no promtool; `make setup ARGS=test` could not bring it, and PROMTOOL names none"
 )
 
 
@@ -92,6 +93,16 @@ def test_promtool_accepts_the_metrics(page: str) -> None:
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 
+@needs_promtool
+def test_promtool_accepts_whatever_devices_are_called() -> None:
+    metrics = Metrics()
+    hostile = ('a"} 1\nup 1', "back\\slash", "new\nline", "\r", "\x00\x1b[2J", "ü€𝄞", "\ud800", "{}=,", "x" * 5000, "")
+    for name in hostile:
+        metrics.add("ingest_rejected_total", 1, reason=name)
+    done = promtool("check", "metrics", stdin=metrics.render().encode("utf-8", "replace").decode())
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
 def test_every_alert_has_a_test_that_names_it() -> None:
     alerts = re.findall(r"- alert: (\w+)", RULES.read_text(encoding="utf-8"))
     tested = (HERE / "alerts.test.yml").read_text(encoding="utf-8")
@@ -101,7 +112,7 @@ def test_every_alert_has_a_test_that_names_it() -> None:
 
 @pytest.mark.mosquitto
 def test_rules_and_documents_name_metrics_that_exist(page: str) -> None:
-    known = named(page) | {PREFIX + name for name in HELP}
+    known = named(page) | {PREFIX + name for name in (*HELP, *OF_SOME_MACHINES)}
     assert named(RULES.read_text(encoding="utf-8")) - known == set()
     documented = set(re.findall(rf"^\| `({PREFIX}[a-z_]+)` \|", DOC.read_text(encoding="utf-8"), re.MULTILINE))
     assert documented - known == set()

@@ -19,7 +19,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from host_tools import bootstrap
-from host_tools.setup import apt, errors, packages, plan, system, umqtt
+from host_tools.setup import apt, errors, packages, plan, promtool, system, umqtt
 from host_tools.setup import micropython as mp
 from host_tools.setup.runner import Runner, tells_of_network
 from host_tools.virtual.errors import InterpreterMissing
@@ -256,6 +256,35 @@ def test_neither_private_nor_installed(tmp_path: Path, runner: Runner) -> None:
     stage.error = errors.MissingError("not on this system")
     with pytest.raises(errors.MissingError, match="not on this system, and there is none: install MicroPython"):
         stage.install(runner, print)
+
+
+# --- promtool -------------------------------------------------------------------------------------------------------
+
+
+def test_a_promtool_that_is_there_serves(tmp_path: Path) -> None:
+    assert promtool.Promtool(tmp_path, {"PROMTOOL": "/somewhere/promtool"}).ready()
+    assert promtool.find_promtool(tmp_path, {"PROMTOOL": "/somewhere/promtool"}) == "/somewhere/promtool"
+
+
+def test_without_promtool_set_up_goes_on_and_says_so(
+    tmp_path: Path, runner: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    stage = promtool.Promtool(tmp_path, {})
+    monkeypatch.setattr(apt, "available", lambda: True)
+    monkeypatch.setattr(apt, "KEYRING", Path(__file__))
+    monkeypatch.setattr(apt, "mirrors", lambda: ["http://127.0.0.1:9/debian"])
+
+    def away(*arguments: object) -> None:
+        raise errors.NetworkError("the mirror does not answer")
+
+    monkeypatch.setattr(apt, "unpack", away)
+    assert "NONE, tests of alert rules are skipped: the mirror" in stage.install(runner, print)
+    assert not stage.ready(), "it is tried again"
+    assert promtool.find_promtool(tmp_path, {}) is None
+    monkeypatch.setattr(apt, "available", lambda: False)
+    assert stage.install(runner, print).startswith("none: this is no Debian")
+    assert stage.ready(), "there will never be one"
 
 
 # --- umqtt.simple ---------------------------------------------------------------------------------------------------
