@@ -8,17 +8,13 @@ path from a reading to its records allocates nothing (tests/firmware/test_hot_pa
 """
 
 import gc
-import json
 
 from micropython import const
 
-from isocore import __version__ as FIRMWARE
-from isocore import topics
 from isocore.filter import ChannelFilter
 from isocore.model import ChannelParams
 from isocore.record import BOARD_CHANNEL, BOOT, FAULT, FAULT_RANGE, HIGH_ON, LOW_ON, RATE_ON
-from isonode import crash, hal, lazy, sensors
-from isonode.actuator import Output
+from isonode import crash, hal, lazy, report, sensors
 from isonode.clock import Clock
 from isonode.health import Health, new_counters
 from isonode.link import Link
@@ -40,12 +36,13 @@ node = None  # set by main(); the virtual board's supervisor reads node.counters
 class Node:
     """One board. `settings` is a settings.Settings, `boot` the number of this boot."""
 
-    def __init__(self, settings, boot, cause, boots_crashed=0, fresh=0):
-        """fresh: first boot not yet known to be unused, 0 when all are (isonode.identity)."""
+    def __init__(self, settings, boot, cause, crashes=0, fresh=0, safe=False):
+        """crashes: in a row up to this boot; fresh: see isonode.identity; safe: in safe mode (isonode.crash)."""
         self.settings = settings
         self.clock = Clock(hal.ticks_ms, hal.ticks_diff)
         self.cause = cause
-        self.boots_crashed = boots_crashed
+        self.crashes = crashes
+        self.safe = safe
         self.outbox = Outbox(root=OUTBOX_FOLDER, boot=boot, **settings.outbox)
         self.outbox.open()
         if self.outbox.boot > boot:  # the flash knows a later boot: the counter's files were lost
@@ -57,7 +54,7 @@ class Node:
         self.models = Models(
             MODEL_FOLDER,
             settings.model_keys,
-            (settings.fleet, settings.device, settings.device_class, _version(FIRMWARE)),
+            (settings.fleet, settings.device, settings.device_class, report.FIRMWARE_VERSION),
             settings.trial_samples,
             settings.trial_timeout_ms,
         )
@@ -66,13 +63,13 @@ class Node:
             settings.device, settings.link["keepalive_s"], MESSAGE_BYTES_MAX, settings.user, settings.password
         )
         self.link = Link(hal, self.poll, self.session, self.outbox, settings)
-        self.link.describe = self._meta
+        self.link.describe = self._describe
         self._be(boot)
         self.link.on_ack = self._on_ack
         self.link.on_model = self._on_model
         self.health = Health(settings.health_s)
         self.filters = [ChannelFilter(ChannelParams()) for _ in settings.channels]
-        self.outputs = [Output(setting, hal.pin_out) for setting in settings.actuators]
+        self.outputs = [] if safe else _outputs(settings.actuators)
         self.sensors = sensors.make(settings.sensors, hal)
         self._out_before = [False] * len(self.filters)  # out of range already when the model on trial came
         self._pending = [False] * len(self.sensors)
@@ -83,6 +80,7 @@ class Node:
         self._due = hal.ticks_ms()
         self._figures_at = hal.net_ticks_ms()
         self._watchdog = None
+        self._judged = False
         self.strobe = None
         self._events = 0
 
@@ -100,7 +98,9 @@ class Node:
         settings = self.settings
         if settings.clock == "rtc":
             self._set_wall(*hal.wall())
-        self.models.open(self._unix_s())
+        self.models.open(self._unix_s(), self.crashes > 0)
+        if self.safe:
+            self.models.stand_by()
         self._use_model()
         if settings.strobe_pin is not None:
             from isonode.strobe import Strobe
@@ -120,13 +120,13 @@ class Node:
             self.turn()
 
     def turn(self):
-        """One turn of the loop; waits until something is due, at most."""
-        if self._watchdog is not None:
-            self._watchdog.feed()
+        """One turn of the loop; waits until something is due, at most a second. The watchdog is fed for work done."""
         now = self.clock.advance()
         self.sample(now)
         self.link.step(self._events)
         self._housekeeping()
+        if self._watchdog is not None:
+            self._watchdog.feed()
         due_ms = self._due_ms(hal.ticks_ms())
         net_ms = self.link.next_ms()
         self.outbox.maintain(self.clock.s, due_ms < 0 or due_ms > _IDLE_MS)
@@ -265,8 +265,8 @@ class Node:
         if self.models.on_trial and self.models.step(hal.net_ticks_ms(), hal.ticks_diff):
             self._use_model()
         if self.models.changed:
-            self._publish_model()
-        self._count()
+            report.publish_model(self)
+        report.count(self)
         net_now = hal.net_ticks_ms()
         if hal.ticks_diff(net_now, self._figures_at) < 0:
             return
@@ -276,53 +276,30 @@ class Node:
         counters["model_io_errors"] = self.models.io_errors
         if self.strobe is not None:
             counters["missed"] = self.strobe.overruns
-        if self.boots_crashed and self.clock.s >= _HEALTHY_S:
-            self.boots_crashed = 0
+        self._judge()
+        if self.health.due(self.clock.s, report.note(self)):
+            report.publish_health(self)
+
+    def _judge(self):
+        """After a while without a crash: the row is over, or safe mode is."""
+        if self.safe:
+            if self.models.applied or self.clock.s >= crash.stay_s():
+                self.restart(crash.on_leaving)
+        elif not self._judged and self.clock.s >= _HEALTHY_S:
+            self._judged = True
+            self.crashes = 0
             crash.on_healthy()
-        if self.health.due(self.clock.s, self.link.last_error):
-            self._publish_health()
+            from isonode import config
 
-    def _count(self):
-        """Bring over the counters that other stages keep. Cheap: the supervisor may look at any time."""
-        counters = self.counters
-        self.outbox.fill_counters(counters)
-        link = self.link
-        counters["frames_sent"] = link.frames_sent
-        counters["retransmits"] = link.retransmits
-        counters["reconnects"] = link.connects - 1 if link.connects else 0
-        counters["bad_messages"] = link.bad_messages + self.session.reader.oversized
-        counters["models_applied"] = self.models.applied
-        counters["model_sequence"] = self.models.sequence
+            config.keep_good()
+            lazy.forget("isonode.config")
 
-    def _publish_model(self):
-        self.models.changed = False
-        self.link.retain(topics.MODEL_STATE, json.dumps(self.models.state).encode())
-
-    def _publish_health(self):
-        more = {
-            "reset": hal.RESET_NAMES[self.cause],
-            "crashes": self.boots_crashed,
-            "link_error": self.link.last_error or None,
-            "crash": crash.last_line() or None,
-            "rssi_dbm": hal.rssi_dbm(),
-            "idf_heap_free_bytes": hal.idf_heap_free_bytes(),
-            "flash_free_bytes": hal.flash_free_bytes(),
-        }
-        self.link.retain(topics.HEALTH, Health.message(self.counters, self.clock.s, more))
-
-    def _meta(self):
-        settings = self.settings
-        body = {
-            "v": 1,
-            "board": settings.board,
-            "class": settings.device_class,
-            "fleet": settings.fleet,
-            "firmware": FIRMWARE,
-            "boot": self.boot,
-            "floor": None if self.fresh else list(self.outbox.floor()),
-            "channels": [{"name": c.name, "unit": c.unit, "kind": c.kind} for c in settings.channels],
-        }
-        return json.dumps(body).encode()
+    def restart(self, announce=crash.on_planned):
+        """A planned reset: everything is durable first. Returns, with nothing done, where flash does not take it."""
+        if self.outbox.close():
+            self.link.close()
+            announce()
+            hal.reset()
 
     def _use_model(self):
         current = self.models.current
@@ -341,6 +318,9 @@ class Node:
                 self._out_before[i] = self.filters[i].fault_code == FAULT_RANGE
                 self.filters[i].renew()
             self._use_model()
+
+    def _describe(self):
+        return report.meta(self)
 
     def _on_known(self, top):
         """The gateway knows boots up to `top`: from here on records may be sent, if need be under a later number."""
@@ -375,10 +355,6 @@ class Node:
         return _EPOCH_BASE_UNIX_S + self.clock.epoch_s + self.clock.s
 
 
-def _version(text):
-    return tuple(int(part) for part in text.split("."))
-
-
 def identify(at_least=1):
     """Count this boot: (boot, fresh), see isonode.identity."""
     from isonode import identity
@@ -390,11 +366,22 @@ def identify(at_least=1):
     return found
 
 
-def main(settings):
-    """Build the node and run it for ever."""
+def _outputs(settings):
+    """Alarm outputs, whose code is loaded only where there are some."""
+    if not settings:
+        return []
+    from isonode.actuator import Output
+
+    return [Output(setting, hal.pin_out) for setting in settings]
+
+
+def main(settings, cause, crashes, safe):
+    """Build the node and run it for ever. crashes: in a row; safe: in safe mode. What brings it down is raised."""
     global node
-    cause = hal.reset_cause()
     boot, fresh = identify(settings.boot_base + 1)
-    node = Node(settings, boot, cause, crash.on_boot(cause), fresh)
+    node = Node(settings, boot, cause, crashes, fresh, safe)
     node.start()
-    node.run()
+    try:
+        node.run()
+    finally:
+        node.outbox.flush()  # a crash loses no record; a flash that does not take them is counted

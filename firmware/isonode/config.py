@@ -11,6 +11,9 @@ from isocore.topics import is_device_id
 from isonode.errors import ConfigError
 from isonode.settings import Actuator, Channel, Sensor, Settings
 
+PATH = "/config.json"
+GOOD_PATH = "/config.good"
+GOOD_MAGIC = b"ISG1"
 SENSOR_KINDS = {
     "dht22": ("temperature", "humidity"),
     "ds18b20": ("temperature",),
@@ -49,23 +52,54 @@ _TOP = ("device", "class", "fleet", "board", "gateway", "wifi", "clock", "sampli
 _TOP = _TOP + ("model_keys", "link", "outbox")
 
 
-def load(path="/config.json"):
+def load(path=PATH):
     """Read and check the file. Raises ConfigError."""
     try:
         with open(path) as file:
             text = file.read()
     except OSError:
         raise ConfigError("file", "is missing: provision the board")
+    except ValueError:
+        raise ConfigError("file", "is not UTF-8")
     try:
         return parse(json.loads(text))
     except ValueError:
         raise ConfigError("file", "is not JSON")
 
 
+def load_any():
+    """In safe mode: the file, or else the copy of the last one that a board ran well with. Raises ConfigError."""
+    try:
+        return load()
+    except ConfigError as error:
+        from isonode import durable
+
+        kept = durable.load(GOOD_PATH, GOOD_MAGIC)
+        if kept is None:
+            raise error
+        settings = parse(json.loads(kept))
+        settings.config_error = str(error)
+        return settings
+
+
+def keep_good(path=PATH):
+    """The board runs well with this file: keep a checked copy, unless it is the one that is kept. Never raises."""
+    from isonode import durable
+
+    try:
+        with open(path, "rb") as file:
+            data = file.read()
+        if durable.load(GOOD_PATH, GOOD_MAGIC) != data:
+            durable.save(GOOD_PATH, GOOD_MAGIC, data)
+    except OSError:
+        pass  # no room for it: the board runs on without
+
+
 def parse(data):
     """A decoded file into Settings. Raises ConfigError naming the field."""
     _keys("", data, _TOP + tuple(OTHER_FIELDS))
     config = Settings()
+    config.config_error = None
     config.device = _device_id("device", data.get("device"))
     config.device_class = _device_id("class", data.get("class", "default"))
     config.fleet = _device_id("fleet", data.get("fleet", "default"))

@@ -1,59 +1,100 @@
 """The last resort: what brought the application down, kept in a bounded file, and how often in a row.
 
-The count lives in memory that survives resets but not a power cut, so power cycles by a user never lead to safe mode
-(where a chip has no such memory, as RP2, the count stays 0). Knows no stage of the application.
+What counts is a watchdog's bite, an exception that reached main.py, and a reset that nobody announced (a panic of the
+chip's own software). After SAFE_AFTER in a row the board starts in safe mode: built-in model, sensors, radio and model
+updates only. A power cycle, a reset from the prompt and a planned one end the row; so does running well for a while.
+
+The count lives in memory that survives resets but not a power cut (rtc.py). Knows no stage of the application.
 """
 
 import os
 import sys
 
-from isonode import hal
+from isonode import hal, rtc
 
 LOG_PATH = "/crash.log"
+OLD_PATH = "/crash.old"
 LOG_BYTES_MAX = 2048  # then it becomes crash.old, and what was crash.old is gone
-SAFE_AFTER = 5  # crash or watchdog resets in a row
-_MAGIC = b"ISC1"
+ENTRY_BYTES_MAX = 1024  # of one traceback: both files together stay within 2 * (LOG + ENTRY) bytes
+SAFE_AFTER = 5
+_STAY_S = 3600  # in safe mode, before the whole application is tried again; doubles each time, up to 16 h
+_STAYS_MAX = 4
+
+# How the run before ended.
+_NOTHING, _RUNNING, _PLANNED, _CRASHED, _RETRY = range(5)
 
 
 def count():
-    """Crash and watchdog resets in a row, up to the present boot."""
-    memory = hal.rtc_memory()
-    return memory[4] if len(memory) >= 5 and memory[:4] == _MAGIC else 0
+    """Crashes and watchdog resets in a row, up to the present boot."""
+    return rtc.head()[0]
 
 
-def _keep(number):
-    hal.set_rtc_memory(_MAGIC + bytes((min(number, 255),)))
+def _keep(number, state, stays=None):
+    rtc.keep_head(bytes((min(number, 255), state, rtc.head()[2] if stays is None else stays, 0)))
 
 
 def on_boot(cause):
-    """Count a watchdog's reset; a user's reset and a power cut end the row. Returns the count."""
+    """Judge how the run before ended. Returns the crashes in a row."""
+    number, state, stays, _ = rtc.head()
     if cause == hal.RESET_WATCHDOG:
-        _keep(count() + 1)
-    elif cause == hal.RESET_POWER_ON:
-        _keep(0)
+        number += 1
+    elif cause == hal.RESET_POWER_ON or state == _PLANNED or state == _NOTHING:
+        number = stays = 0
+    elif cause != hal.RESET_DEEP_SLEEP and state == _RUNNING:
+        number += 1
+    _keep(number, _RUNNING, stays)
     return count()
 
 
 def on_healthy():
     """The application has run for long enough: the row is over."""
     if count():
-        _keep(0)
+        _keep(0, _RUNNING, 0)
+
+
+def on_planned():
+    """A reset follows that is meant: it counts as nothing."""
+    _keep(0, _PLANNED, 0)
+
+
+def stay_s():
+    """How long to stay in safe mode before the whole application is tried again."""
+    return _STAY_S << min(rtc.head()[2], _STAYS_MAX)
+
+
+def on_leaving():
+    """A reset follows that leaves safe mode: one more crash leads back to it, for longer."""
+    _keep(SAFE_AFTER - 1, _RETRY, min(rtc.head()[2] + 1, _STAYS_MAX))
 
 
 def log(error):
     """Write the traceback down and count it. Never raises: the reset that follows must come."""
-    _keep(count() + 1)
+    _keep(count() + 1, _CRASHED)
     sys.print_exception(error)
     try:
         try:
             if os.stat(LOG_PATH)[6] > LOG_BYTES_MAX:
-                os.rename(LOG_PATH, "/crash.old")
+                os.rename(LOG_PATH, OLD_PATH)
         except OSError:
             pass  # no log yet
-        with open(LOG_PATH, "a") as file:
-            sys.print_exception(error, file)
-    except OSError:
-        pass  # flash full or broken: the console had it
+        with open(LOG_PATH, "ab") as file:
+            file.write(_traceback(error))
+            file.flush()
+    except (OSError, MemoryError):
+        pass  # flash full or broken, or no room left: the console had it
+
+
+def _traceback(error):
+    """At most ENTRY_BYTES_MAX bytes, the last line whole where it is not longer than half of that."""
+    import io
+
+    text = io.StringIO()
+    sys.print_exception(error, text)
+    data = text.getvalue().encode()
+    if len(data) > ENTRY_BYTES_MAX:
+        half = ENTRY_BYTES_MAX // 2
+        data = data[: half - 5] + b"\n...\n" + data[-half:]
+    return data
 
 
 def hold_off_ms():

@@ -45,6 +45,11 @@ tap = getattr(machine, "tap", None)
 RESET_UNKNOWN, RESET_POWER_ON, RESET_HARD, RESET_WATCHDOG, RESET_DEEP_SLEEP, RESET_SOFT = range(6)
 RESET_NAMES = ("unknown", "power_on", "hard", "watchdog", "deep_sleep", "soft")
 
+_FEED_MS = const(1000)  # well within any watchdog
+# RP2040 datasheet, section 4.7.6: WATCHDOG_BASE, REASON at 0x08 (bit 1 FORCE), SCRATCH0 at 0x0c. The boot ROM uses
+# scratch registers 4 to 7 (section 2.8.1.1); the lower ones are free.
+_RP2_WATCHDOG = 0x40058000
+_RP2_SCRATCHES = const(2)
 _WDT_RP2_MAX_MS = const(8388)  # RP2040 datasheet, section 4.7: 24-bit counter at 1 us that counts down by two
 _EPOCH_2000_UNIX_S = 946684800
 _EPOCH_2025_UNIX_S = 1735689600  # isocore.frame.EPOCH_BASE_UNIX_S
@@ -87,11 +92,6 @@ def wait(poll, sock, due_ms, net_timeout_ms):
     return events
 
 
-def sleep_ms(duration_ms):
-    """Do nothing; only for the way to a reset."""
-    time.sleep_ms(duration_ms)
-
-
 # ---- pins, watchdog, resets ----------------------------------------------------------------------------------------
 
 
@@ -112,12 +112,29 @@ def on_rising(number, handler):
     return pin
 
 
+_watchdog = None
+
+
 def watchdog(timeout_ms):
-    """Start the watchdog, shortened to what the chip can do. Returns None where there is none (unix port)."""
+    """Start the watchdog, or change its time-out; shortened to what the chip can do. It cannot be stopped again.
+
+    Returns it, None where there is none (unix port).
+    """
+    global _watchdog
     maker = getattr(machine, "WDT", None)
-    if maker is None:
-        return None
-    return maker(timeout=min(timeout_ms, _WDT_RP2_MAX_MS) if IS_RP2 else timeout_ms)
+    if maker is not None:
+        _watchdog = maker(timeout=min(timeout_ms, _WDT_RP2_MAX_MS) if IS_RP2 else timeout_ms)
+    return _watchdog
+
+
+def sleep_fed_ms(duration_ms):
+    """Do nothing for so long, feeding the watchdog; only on the way to a reset or in a sleep."""
+    while duration_ms > 0:
+        if _watchdog is not None:
+            _watchdog.feed()
+        piece_ms = min(duration_ms, _FEED_MS)
+        time.sleep_ms(piece_ms)
+        duration_ms -= piece_ms
 
 
 def reset():
@@ -134,12 +151,18 @@ def reset_cause():
     names = ("PWRON_RESET", "HARD_RESET", "WDT_RESET", "DEEPSLEEP_RESET", "SOFT_RESET")
     for i, name in enumerate(names):
         if getattr(machine, name, None) == value:
+            # machine.reset() goes through the watchdog there: its REASON register tells a forced reset from a bite
+            if IS_RP2 and i + 1 == RESET_WATCHDOG and machine.mem32[_RP2_WATCHDOG + 8] & 2:
+                return RESET_HARD
             return i + 1
     return RESET_UNKNOWN
 
 
 def rtc_memory():
-    """Bytes that survive all resets but a power cut; b"" where the chip offers none (RP2)."""
+    """Bytes that survive all resets but a power cut."""
+    if IS_RP2:
+        words = [machine.mem32[_RP2_WATCHDOG + 12 + 4 * i] for i in range(_RP2_SCRATCHES)]
+        return b"".join([word.to_bytes(4, "little") for word in words])
     try:
         return bytes(machine.RTC().memory())
     except AttributeError:
@@ -147,7 +170,13 @@ def rtc_memory():
 
 
 def set_rtc_memory(data):
-    """Keep `data` over resets where the chip can. Returns whether it can."""
+    """Keep `data` over resets. Returns whether the chip can; RP2 keeps 8 bytes and refuses more."""
+    if IS_RP2:
+        if len(data) > 4 * _RP2_SCRATCHES:
+            return False
+        for i in range(0, len(data), 4):
+            machine.mem32[_RP2_WATCHDOG + 12 + i] = int.from_bytes(data[i : i + 4], "little")
+        return True
     try:
         machine.RTC().memory(data)
         return True
@@ -182,6 +211,26 @@ def heap_free_bytes():
     """Free bytes of the MicroPython heap once its garbage is collected, which takes a few ms."""
     gc.collect()
     return gc.mem_free()
+
+
+def largest_block_bytes():
+    """Size of the largest piece that the heap could give now, to 1 %, on ports whose heap does not grow; else None.
+
+    Found by trying, and where a failed try makes the heap grow into ESP-IDF's memory (MicroPython 1.21 and newer on
+    ESP32) trying would do the harm that it looks for.
+    """
+    if esp32 is not None and sys.platform == "esp32":
+        return None
+    low, high = 0, heap_free_bytes()
+    while high - low > high // 100 + 16:
+        size = (low + high) // 2
+        try:
+            bytearray(size)
+            low = size
+        except MemoryError:
+            high = size
+    gc.collect()
+    return low
 
 
 def idf_heap_free_bytes():

@@ -1,7 +1,7 @@
 """Health: the board's counters and the retained message made of them.
 
-Published at most once in `period_s`, and at once when the note changes (the last error, the reset cause). Knows the
-names of the counters and nothing of how they come about.
+Published once in `period_s`, and when something changed that a person would want to know. Knows the names of the
+counters and nothing of how they come about.
 """
 
 import json
@@ -39,8 +39,15 @@ def new_counters(boot):
     return counters
 
 
+_CHANGE_S = 60
+
+
 class Health:
-    """Decides when a health message is due, on the board's clock, and writes it."""
+    """Decides when a health message is due, on the board's clock, and writes it.
+
+    A change is one of the note: why the link last failed, the mode, the channels in fault. A link that fails in turns
+    for two reasons, or a sensor with a loose contact, changes it all the time: so at most one message in _CHANGE_S.
+    """
 
     def __init__(self, period_s):
         self._period_s = period_s
@@ -49,8 +56,10 @@ class Health:
 
     def due(self, now_s, note):
         """True when a message must be published now; counts as done then."""
-        if self._last_note is not None and note == self._last_note and now_s - self._last_s < self._period_s:
-            return False
+        if self._last_note is not None:
+            waited_s = now_s - self._last_s
+            if waited_s < (self._period_s if note == self._last_note else min(_CHANGE_S, self._period_s)):
+                return False
         self._last_s = now_s
         self._last_note = note
         return True

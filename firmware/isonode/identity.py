@@ -4,7 +4,7 @@ Loaded at the start, and once more when the gateway answers a board whose flash 
 know the link or what a record says.
 """
 
-from isonode import bootcount, hal
+from isonode import bootcount, crash, hal
 
 
 def begin(at_least, outbox_folder):
@@ -46,5 +46,6 @@ def settle(outbox, boot, fresh, top):
     if not outbox.close():
         return 0
     bootcount.save(new, fresh, top)
+    crash.on_planned()
     hal.reset()
     return 0

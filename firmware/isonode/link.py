@@ -62,6 +62,7 @@ class Link:
         self.head_seq = 0  # last seq appended, kept by the application
         self.hurry_seq = 0  # send without lingering up to this one
         self.last_error = ""
+        self.last_reason = ""
         self.linger_ms = config.link["linger_ms"]  # how long a report waits for company; events never do
         self.frames_sent = 0
         self.retransmits = 0
@@ -229,6 +230,7 @@ class Link:
 
     def _fail(self, error):
         self.last_error = str(error)
+        self.last_reason = error.reason
         self._close_socket()
         self.state = _PAUSE
         ceiling = min(_BACKOFF_MS << min(self._attempt, 16), self._options["backoff_max_ms"])

@@ -31,7 +31,7 @@ _SIGNATURE_BYTES = const(64)
 _CONTAINER_BYTES_MAX = const(4096)
 _PIECE_BYTES = const(256)
 _STATE = "<BBBBIII32s32s"  # in force, on trial, boots in trial, reason; sequences in force, on trial, reverted; digests
-_REASONS = ("", "unhealthy", "no_ack", "reboots", "slot")
+_REASONS = ("", "unhealthy", "no_ack", "reboots", "slot", "crash")
 
 
 def _read(path):
@@ -95,6 +95,7 @@ class Models:
         self._bad = 0
         self._ack_came = False
         self._since = None
+        self._standing_by = False
 
     @property
     def on_trial(self):
@@ -108,8 +109,11 @@ class Models:
 
     # ---- start -----------------------------------------------------------------------------------------------------
 
-    def open(self, now_unix_s=None):
-        """Find the model to run. A provisioned container in slot A counts as in force once its signature is checked."""
+    def open(self, now_unix_s=None, crashed=False):
+        """Find the model to run. A provisioned container in slot A counts as in force once its signature is checked.
+
+        crashed: the run before ended in a crash or by the watchdog, which ends a trial.
+        """
         durable.make_folder(self._folder)
         data = durable.load(self._path("state"), _MAGIC)
         if data is None or len(data) != struct.calcsize(_STATE):
@@ -128,7 +132,7 @@ class Models:
         ) = struct.unpack(_STATE, data)
         self._digests = [first, second]
         if self._trial != _NONE:
-            self._resume_trial()
+            self._resume_trial(crashed)
             return
         self.current = self._stored(self._force)
         if self.current is None and self._force != _NONE:
@@ -138,10 +142,18 @@ class Models:
         else:
             self._report_current()
 
-    def _resume_trial(self):
+    def stand_by(self):
+        """Safe mode: the built-in defaults run, whatever is in force; a new model is tried as ever."""
+        self.current = None
+        self._standing_by = True
+        self._report("committed", 0, b"", "safe_mode")
+
+    def _resume_trial(self, crashed):
         self.current = self._stored(self._trial)
         self._boots += 1
-        if self.current is None:
+        if crashed:
+            self._revert("crash")
+        elif self.current is None:
             self._revert("slot")
         elif self._boots > _TRIAL_BOOTS_MAX:
             self._revert("reboots")
@@ -317,7 +329,7 @@ class Models:
         self._trial_sequence = 0
         self._reason = _REASONS.index(reason)
         self._try_save()
-        self.current = self._stored(self._force)
+        self.current = None if self._standing_by else self._stored(self._force)
         self._report("reverted", sequence, digest, reason)
         return True
 

@@ -1,0 +1,75 @@
+"""What a board says of itself: counters, and the messages `meta`, `health` and `model/state`.
+
+Each takes the app's Node and reads its stages; changes nothing but the counters. Makes garbage: not for the hot path.
+"""
+
+import json
+
+from isocore import __version__ as FIRMWARE
+from isocore import topics
+from isonode import crash, hal
+from isonode.health import Health
+
+FIRMWARE_VERSION = tuple([int(part) for part in FIRMWARE.split(".")])
+
+
+def note(node):
+    """What a person would want to know at once when it changes."""
+    faults = 0
+    for i in range(len(node.filters)):
+        if node.filters[i].fault_code:
+            faults |= 1 << i
+    return (node.link.last_reason, faults)
+
+
+def count(node):
+    """Bring over the counters that other stages keep. Cheap: the supervisor may look at any time."""
+    counters = node.counters
+    node.outbox.fill_counters(counters)
+    link = node.link
+    counters["frames_sent"] = link.frames_sent
+    counters["retransmits"] = link.retransmits
+    counters["reconnects"] = link.connects - 1 if link.connects else 0
+    counters["bad_messages"] = link.bad_messages + node.session.reader.oversized
+    counters["models_applied"] = node.models.applied
+    counters["model_sequence"] = node.models.sequence
+
+
+def publish_model(node):
+    """The state of the model, retained."""
+    node.models.changed = False
+    node.link.retain(topics.MODEL_STATE, json.dumps(node.models.state).encode())
+
+
+def publish_health(node):
+    """The counters and what a person asks for first, retained."""
+    more = {
+        "reset": hal.RESET_NAMES[node.cause],
+        "mode": "safe" if node.safe else "normal",
+        "crashes": node.crashes,
+        "config_error": node.settings.config_error,
+        "link_error": node.link.last_error or None,
+        "crash": crash.last_line() or None,
+        "rssi_dbm": hal.rssi_dbm(),
+        "largest_block_bytes": hal.largest_block_bytes(),
+        "idf_heap_free_bytes": hal.idf_heap_free_bytes(),
+        "flash_free_bytes": hal.flash_free_bytes(),
+    }
+    node.link.retain(topics.HEALTH, Health.message(node.counters, node.clock.s, more))
+
+
+def meta(node):
+    """The board's description, published at every connect."""
+    settings = node.settings
+    body = {
+        "v": 1,
+        "board": settings.board,
+        "class": settings.device_class,
+        "fleet": settings.fleet,
+        "firmware": FIRMWARE,
+        "mode": "safe" if node.safe else "normal",
+        "boot": node.boot,
+        "floor": None if node.fresh else list(node.outbox.floor()),
+        "channels": [{"name": c.name, "unit": c.unit, "kind": c.kind} for c in settings.channels],
+    }
+    return json.dumps(body).encode()
