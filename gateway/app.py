@@ -24,7 +24,8 @@ from gateway.errors import ConfigError, FatalError, GatewayError, StoreBusy
 from gateway.fate import Fate
 from gateway.figures import families
 from gateway.ingest import SUBSCRIPTIONS, Ingest, Out, ack_message
-from gateway.messages import LANE_ALARMS, LANE_BACKFILL, LANE_LIVE, Committed
+from gateway.keeping import keep_of
+from gateway.messages import LANE_ALARMS, LANE_BACKFILL, LANE_LIVE, Committed, StoreState
 from gateway.metrics import Metrics
 from gateway.mqtt import BrokerLink
 from gateway.notify import Notifier
@@ -50,6 +51,8 @@ _FROM_ZERO: tuple[tuple[str, dict[str, str]], ...] = (
     ("store_conflicts_total", {}),
     ("store_poisoned_total", {}),
     ("store_set_aside_total", {}),
+    ("store_keeper_errors_total", {}),
+    ("store_segments_damaged_total", {}),
     ("mqtt_disconnects_total", {}),
 )
 _AGAIN_MAX = 64  # batches of one sink on their way, past which none is taken out of quarantine
@@ -98,6 +101,8 @@ class Gateway:
             check_ms=store.check_ms,
             on_commit=self._committed,
             on_fatal=self._broken,
+            keep=keep_of(store),
+            on_state=self._store_state,
             wall_s=wall_s,
         )
         self._own = Own(self._store.put, Clock(wall_s))
@@ -335,6 +340,10 @@ class Gateway:
         for lane in self._lanes.values():
             lane.batcher.committed(news)
         self._own.flush()
+
+    def _store_state(self, state: StoreState) -> None:
+        """In the keeper's thread, when the store's state changes: what an alarm can hang on."""
+        log.info("store: %s", state)
 
     def _broken(self, exc: FatalError) -> None:
         self._fatal = exc

@@ -23,12 +23,15 @@ from gateway.messages import LANE_ALARMS, LANE_BACKFILL, LANE_LIVE, LANES, Batch
 log = logging.getLogger("isotherm.batcher")
 
 _IDLE_S = 30.0
+_AGAIN_S = 0.1
 _NUMBERS = 64
 _ROWS_MAX = 65536  # docs/uplink.md
 
 
 class Rows(Protocol):
     """What the batcher reads: gateway.store.Reader."""
+
+    cuts: int  # of the last lane_rows
 
     def lane_rows(self, lane: str, first_row: int, last_row: int, limit: int) -> list[Row]: ...
     def cursor(self, sink: str, lane: str) -> int: ...
@@ -41,7 +44,7 @@ class Changes(Protocol):
     """What the batcher changes: gateway.store.Store. Each call returns when durable."""
 
     def reserve_batches(self, count: int) -> int | None: ...
-    def freeze(self, batch: Batch, next_row: int) -> bool: ...
+    def freeze(self, batch: Batch, next_row: int, cuts: int) -> bool: ...
     def advance(self, sink: str, lane: str, next_row: int) -> bool: ...
     def leave_behind(self, sink: str, first_row: int, last_row: int) -> bool: ...
 
@@ -289,7 +292,9 @@ class Batcher:
             digest,
             data,
         )
-        if not self._changes.freeze(batch, next_row):
+        if not self._changes.freeze(batch, next_row, self._rows.cuts):
+            self._stop.wait(_AGAIN_S)
+            self._wake.set()  # retention took rows meanwhile, or the store is closing: read them again, or end
             return False
         with self._lock:
             self._in_flight[lane] += 1

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -100,6 +101,9 @@ def _ledger(ledger: dict[str, Any], sinks: Sequence[str]) -> Iterator[Family]:
         for (sink, what), tally in sent.items():
             for c in _CLASSES:
                 tally[c] += entry["sinks"].get(sink, {}).get(f"{what}_{c}", 0)
+    gone = ledger["totals"]["left"]
+    left = [({"why": why}, float(gone.get(why, 0))) for why in ("uploaded", "thinned", "bytes", "days", "damaged")]
+    yield Family("store_left_records_total", COUNTER, "Records that were stored and are here no more, by why.", left)
     yield Family("device_records_total", COUNTER, "Records by what became of them here, from the ledger.", kept)
     text = "Identities that never came: lost as the board said, gap without a word. Falls when one turns up."
     yield Family("device_missing_records", GAUGE, text, missing)
@@ -120,7 +124,10 @@ def _ledger(ledger: dict[str, Any], sinks: Sequence[str]) -> Iterator[Family]:
 
 def _disk(store: Path) -> Iterator[Family]:
     room = os.statvfs(store.parent)
-    size = sum(part.stat().st_size for part in (store, store.with_name(store.name + "-wal")) if part.exists())
+    size = 0
+    for part in store.parent.glob(f"{store.name}*"):
+        with suppress(FileNotFoundError):  # a segment that leaves just now
+            size += part.stat().st_size
     free = float(room.f_bavail * room.f_frsize)
     yield Family("disk_free_bytes", GAUGE, "Room for the gateway on the store's file system.", [({}, free)])
     whole = float(room.f_blocks * room.f_frsize)

@@ -109,6 +109,20 @@ class Committed(NamedTuple):
     receipts: tuple[Receipt, ...] = ()
 
 
+class StoreState(NamedTuple):
+    """How the store is. Told when it changes, for alarms: see gateway.store.Store's `on_state`.
+
+    failing: why commits fail (full, io, readonly, busy), or None. making_room: thinning | dropping | nothing left, or
+    None while the store is within its bound. damaged: names of what was set aside as damaged, ever.
+    """
+
+    failing: str | None
+    making_room: str | None
+    damaged: tuple[str, ...]
+    bytes: int
+    bytes_max: int
+
+
 class Row(NamedTuple):
     """One stored record. Sorts by identity: device, boot, seq."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -81,6 +82,17 @@ class Pipe(Generic[T]):
             if not self._items:
                 self._urgent = False
             if self._blocked:
+                self._drained.notify_all()
+            return out
+
+    def pick(self, wanted: Callable[[T], bool]) -> list[T]:
+        """Take out of turn, and without waiting, every item that is wanted."""
+        with self._filled:
+            out = [item for item, _ in self._items if wanted(item)]
+            rest = [(item, rows) for item, rows in self._items if not wanted(item)]
+            if out:
+                self._items = deque(rest)
+                self._rows = sum(rows for _, rows in rest)
                 self._drained.notify_all()
             return out
 

@@ -12,6 +12,7 @@ from typing import Any
 from gateway.config import Config
 from gateway.control import ask
 from gateway.errors import FatalError
+from gateway.keeping import keep_of
 from gateway.metrics import Metrics
 from gateway.store import Reader, Store
 
@@ -56,6 +57,7 @@ def _alone(config: Config, operation: str, sink: str, numbers: Sequence[int]) ->
         commit_rows=config.store.commit_rows,
         commit_ms=0,
         check_ms=config.store.check_ms,
+        keep=keep_of(config.store),
         on_commit=lambda news: None,
         on_fatal=failed.append,
     )

@@ -61,10 +61,20 @@ class StoreConfig:
     commit_rows: int = key(2000, "rows in one transaction at most", 1, 100000)
     commit_ms: int = key(10, "wait for more rows before a commit; 0: none. Events never wait", 0, 1000)
     check_ms: int = key(500, "time for the integrity check at start", 1, 600000)
+    max_mib: int = key(4096, "what the store may take on the disk; 0: no bound", 0, 1048576, unit="MiB")
+    max_days: float = key(0.0, "age at which readings leave, uploaded or not; 0: no bound", 0.0, 36500)
+    uploaded_days: float = key(7.0, "how long readings stay after every sink has them", 0.0, 36500)
+    thin_window_s: int = key(900, "windows that old readings are thinned to when room runs out", 60, 86400)
+    segment_rows: int = key(50000, "rows of a segment file", 1000, 1000000)
+    segment_age_s: float = key(86400.0, "time after which fewer rows make a segment", 60.0, 31536000)
+    segment_check_s: float = key(5.0, "time between two checks of a segment file", 0.1, 86400)
+    reserve_mib: int = key(4, "room kept to record state when the disk is full; 0: none", 0, 1024, unit="MiB")
 
     def wrong(self, beside: Callable[[str], Path]) -> Iterator[tuple[str, str]]:
         if "/" in self.file or self.file in ("", ".", ".."):
             yield "file", "must be a file name without a folder: the folder is gateway.data_dir"
+        if 0 < self.max_mib < 16 + self.reserve_mib:
+            yield "max_mib", f"must be 0 or at least {16 + self.reserve_mib}: the main file and the reserve need that"
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from gateway.messages import LANE_BACKFILL, LANE_LIVE, Batch, Counts
+from gateway.store import catalog
 
 _BATCH_START_BITS = 40
 
@@ -36,10 +37,13 @@ def reserve(db: sqlite3.Connection, count: int) -> int:
     return number
 
 
-def freeze(db: sqlite3.Connection, batch: Batch, next_row: int, now_unix_ms: int) -> None:
-    """Keep a batch and move its lane past it."""
+def freeze(db: sqlite3.Connection, batch: Batch, next_row: int, cuts: int | None, now_unix_ms: int) -> bool:
+    """Keep a batch and move its lane past it. False when retention took rows since they were read, at `cuts`."""
+    if cuts is not None and catalog.cuts(db) != cuts:
+        return False
     _keep(db, batch, now_unix_ms)
     advance(db, batch.sink, batch.lane, next_row)
+    return True
 
 
 def replace(db: sqlite3.Connection, sink: str, number: int, new: Sequence[Batch], now_unix_ms: int) -> bool:

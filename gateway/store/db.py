@@ -10,6 +10,7 @@ import errno
 import fcntl
 import logging
 import os
+import secrets
 import sqlite3
 import time
 from collections.abc import Callable
@@ -40,6 +41,18 @@ def translate(exc: sqlite3.Error) -> StoreBusy | StoreDamaged | None:
         return StoreDamaged(f"database is damaged: {exc}")
     reason = _REASONS.get(code)
     return StoreBusy(reason, f"database cannot be written: {exc}") if reason else None
+
+
+def uri(path: Path, mode: str, immutable: bool = False) -> str:
+    """SQLite's name of a file, for `connect` and ATTACH. `mode`: ro | rw | rwc."""
+    return f"file:{quote(str(path))}?mode={mode}" + ("&immutable=1" if immutable else "")
+
+
+def connect(path: Path, mode: str, immutable: bool = False) -> sqlite3.Connection:
+    """Every connection of the gateway is made here, so that a test can make all of them otherwise."""
+    return sqlite3.connect(
+        uri(path, mode, immutable), uri=True, isolation_level=None, check_same_thread=False, timeout=5
+    )
 
 
 class FileLock:
@@ -90,10 +103,11 @@ def open_reader(path: Path) -> sqlite3.Connection:
         raise StoreUnusable(f"no store at {path}: the gateway has not run yet with this data_dir")
     connection: sqlite3.Connection | None = None
     try:
-        connection = sqlite3.connect(
-            f"file:{quote(str(path))}?mode=ro", uri=True, isolation_level=None, check_same_thread=False, timeout=5
-        )
-        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        connection = connect(path, "ro")
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        if version != len(_steps()):
+            connection.close()
+            raise StoreUnusable(f"{path} has schema {version}, this gateway's is {len(_steps())}: start it once")
     except sqlite3.Error as exc:
         if connection is not None:
             connection.close()
@@ -128,14 +142,8 @@ def set_aside(path: Path, stamp_s: int) -> Path:
 def _open_checked(path: Path, check_ms: int) -> sqlite3.Connection:
     connection: sqlite3.Connection | None = None
     try:
-        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5)
-        # FULL: with NORMAL a power cut lost committed rows in 464 of 500 cuts, with FULL in none (design section 7).
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA wal_autocheckpoint = 4000")
-        connection.execute("PRAGMA journal_size_limit = 33554432")
-        connection.execute("PRAGMA cache_size = -8000")
-        connection.execute("PRAGMA temp_store = MEMORY")
+        connection = connect(path, "rwc")
+        _configure(connection)
         if not quick_check(connection, check_ms):
             raise StoreDamaged("integrity check found errors")
         _migrate(connection, path)
@@ -153,6 +161,36 @@ def _open_checked(path: Path, check_ms: int) -> sqlite3.Connection:
     return connection
 
 
+def _configure(connection: sqlite3.Connection) -> None:
+    # FULL: with NORMAL a power cut lost committed rows in 464 of 500 cuts, with FULL in none (design section 7).
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA wal_autocheckpoint = 4000")
+    connection.execute("PRAGMA journal_size_limit = 33554432")
+    connection.execute("PRAGMA cache_size = -8000")
+    connection.execute("PRAGMA temp_store = MEMORY")
+
+
+def reopen(path: Path) -> sqlite3.Connection:
+    """Another connection to a file that was opened, checked and migrated before. Raises sqlite3.Error."""
+    connection = connect(path, "rw")
+    try:
+        _configure(connection)
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection
+
+
+def identity(connection: sqlite3.Connection) -> str:
+    """The store's own name, made with it: tells its segments from another's."""
+    row = connection.execute("SELECT value FROM properties WHERE key = 'store'").fetchone()
+    if row is None:
+        row = (secrets.token_hex(8),)
+        connection.execute("INSERT INTO properties VALUES ('store', ?)", row)
+    return str(row[0])
+
+
 def quick_check(connection: sqlite3.Connection, budget_ms: int) -> bool:
     """PRAGMA quick_check within a time budget (0: none). False only if an error was found."""
     deadline_s = time.monotonic() + budget_ms / 1000
@@ -168,8 +206,12 @@ def quick_check(connection: sqlite3.Connection, budget_ms: int) -> bool:
         connection.set_progress_handler(None, 0)
 
 
+def _steps() -> list[Path]:
+    return sorted(SCHEMA_DIR.glob("[0-9][0-9][0-9][0-9]_*.sql"))
+
+
 def _migrate(connection: sqlite3.Connection, path: Path) -> None:
-    steps = sorted(SCHEMA_DIR.glob("[0-9][0-9][0-9][0-9]_*.sql"))
+    steps = _steps()
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version > len(steps):
         raise StoreUnusable(f"{path} has schema {version}, this gateway knows {len(steps)}: install the newer gateway")

@@ -15,6 +15,9 @@ from __future__ import annotations
 import sqlite3
 
 from gateway.messages import EVENT_FIRST, EVENT_LAST, LOST, Ack, FrameIn, MetaIn, NoteIn, Record
+from gateway.store import catalog
+from gateway.store.disk import Disk
+from gateway.store.held import Held
 
 _EPOCH_STEP_MS = 1000  # an estimate must improve by this much to replace the former one: keeps batches' series long
 _SEEN_STEP_MS = 1000
@@ -39,8 +42,9 @@ _SAVE_BOOT = (
     " top=excluded.top, epoch_unix_ms=excluded.epoch_unix_ms, epoch_source=excluded.epoch_source,"
     " closed=excluded.closed"
 )
-_SAVE_LEDGER = "INSERT INTO ledger VALUES (?,?,?,?,?,?,?,?,?,?) ON CONFLICT (device) DO UPDATE SET " + ", ".join(
-    f"{name}={name}+excluded.{name}" for name in _LEDGER
+_SAVE_LEDGER = (
+    f"INSERT INTO ledger (device, {', '.join(_LEDGER)}) VALUES (?,?,?,?,?,?,?,?,?,?)"
+    " ON CONFLICT (device) DO UPDATE SET " + ", ".join(f"{name}={name}+excluded.{name}" for name in _LEDGER)
 )
 
 
@@ -60,13 +64,20 @@ class Boot:
 class FrameTable:
     """Applies what comes from boards to the tables."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, disk: Disk) -> None:
         self._db = connection
+        self._disk = disk
+        self._held = Held(connection, disk)
         self._devices: dict[str, int] = {}
         self._seen_unix_ms: dict[int, int] = {}
         self._boots: dict[tuple[int, int], Boot] = {}
         self._next_row = 0
         self.forget()
+
+    def reconnect(self, connection: sqlite3.Connection) -> None:
+        """Go on with another connection to the same file; `forget` is due."""
+        self._db = connection
+        self._held = Held(connection, self._disk)
 
     def forget(self) -> None:
         """Drop what a rolled-back transaction may have left in memory."""
@@ -80,7 +91,7 @@ class FrameTable:
             " coalesce((SELECT max(next_row) FROM cursors), 1) - 1,"
             " coalesce((SELECT max(last_row) FROM backfill), 0), coalesce((SELECT max(last_row) FROM batches), 0))"
         ).fetchone()
-        self._next_row = top + 1
+        self._next_row = max(top, catalog.sealed_row(self._db)) + 1
 
     def _clear(self) -> None:
         self._pending: list[tuple[int | bytes | None, ...]] = []
@@ -118,6 +129,7 @@ class FrameTable:
     def done(self) -> None:
         """Forget the finished transaction, keep the caches within bounds."""
         self._clear()
+        self._held.done()
         if len(self._boots) > _CACHE_MAX:
             self._boots.clear()
         if len(self._devices) > _CACHE_MAX:
@@ -253,20 +265,13 @@ class FrameTable:
         """A frame that meets what is stored, or tells of loss: record by record."""
         self._flush()
         records = frame.records
-        held: dict[int, tuple[int, ...]] = {
-            row[0]: row
-            for row in self._db.execute(
-                "SELECT seq, kind, channel, value, uptime_ms, trend FROM readings"
-                " WHERE device = ? AND boot = ? AND seq BETWEEN ? AND ?",
-                (*key, records[0][0], records[-1][0]),
-            )
-        }
+        held = self._held.records(key, records[0][0], records[-1][0])
         fresh = []
         for record in records:
             known = held.get(record[0])
-            if known is None:
+            if record[0] not in held:
                 fresh.append(record)
-            elif known == record or LOST in (known[1], record[1]):
+            elif known is None or known == record or LOST in (known[1], record[1]):
                 ledger[_DUPLICATES] += (
                     1  # LOST against the row itself: evicted while in flight; the first to come stays
                 )
@@ -297,14 +302,10 @@ class FrameTable:
         for begin, end in [*taken, (last + 1, last + 1)]:
             if begin > start:
                 stop = begin - 1
-                (held,) = self._db.execute(
-                    "SELECT count(*) FROM readings WHERE device = ? AND boot = ? AND seq BETWEEN ? AND ? AND kind != ?",
-                    (*key, start, stop, LOST),
-                ).fetchone()
-                missing += stop - start + 1 - held
+                missing += stop - start + 1 - self._held.count(key, start, stop)
                 self._db.execute("INSERT INTO holes VALUES (?,?,?,?,?)", (*key, start, stop, reason))
             start = max(start, end + 1)
-        return int(missing)
+        return missing
 
     def _fill_holes(self, key: tuple[int, int], seqs: list[int], ledger: list[int]) -> None:
         """Rows that came after all: they are missing no more."""
@@ -332,14 +333,7 @@ class FrameTable:
     def _extend(self, key: tuple[int, int], boot: Boot) -> None:
         """Move the watermark over rows that came out of order and now adjoin it."""
         self._flush()
-        for seq, kind, value in self._db.execute(
-            "SELECT seq, kind, value FROM readings WHERE device = ? AND boot = ? AND seq > ? ORDER BY seq",
-            (*key, boot.covered),
-        ):
-            start = seq - value + 1 if kind == LOST and value > 1 else seq
-            if start > boot.covered + 1:
-                return
-            boot.covered = seq
+        boot.covered = self._held.covered_from(key, boot.covered)
 
     # -- cached rows
 

@@ -32,6 +32,10 @@ class OwnTable:
         self._boots: dict[str, int] = {}  # survives a rollback: a number that nothing was stored under is still free
         self.forget()
 
+    def reconnect(self, connection: sqlite3.Connection) -> None:
+        """Go on with another connection to the same file; `forget` is due."""
+        self._db = connection
+
     def forget(self) -> None:
         """Read the ring anew."""
         self._clear()

@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +22,13 @@ from gateway.messages import (
     LANE_ALARMS,
     LANE_BACKFILL,
     LANE_LIVE,
-    LOST,
     Batch,
     DeviceInfo,
     Row,
 )
-from gateway.store import batches, db, sinks
+from gateway.store import batches, books, catalog, db, sinks
+from gateway.store.disk import Disk
+from gateway.store.segments import Segment, opened
 
 _ROW = (
     "SELECT device, boot, seq, kind, channel, value, trend, uptime_ms, epoch_unix_ms, trusted, recv_unix_ms, id"
@@ -34,9 +37,7 @@ _ROW = (
 # The constants stand in the text: a partial index is only used when the query says the same words.
 _EVENTS = f"kind BETWEEN {EVENT_FIRST} AND {EVENT_LAST}"
 _OTHERS = f"kind NOT BETWEEN {EVENT_FIRST} AND {EVENT_LAST}"
-
-_CLASSES = ("reports", "events", "windows", "notices")
-_NO_ROWS = {**dict.fromkeys(_CLASSES, 0), "rows": 0, "identities": 0}
+_ROW_MAX = (1 << 63) - 1
 
 
 class Reader:
@@ -44,7 +45,9 @@ class Reader:
 
     def __init__(self, path: Path) -> None:
         self._db = db.open_reader(path)
-        self._lock = threading.Lock()
+        self._disk = Disk(path.parent)
+        self._lock = threading.RLock()
+        self.cuts = 0  # `catalog.cuts` at the last `lane_rows`
 
     def close(self) -> None:
         with self._lock:
@@ -57,13 +60,50 @@ class Reader:
             except sqlite3.Error as exc:
                 raise StoreUnusable(f"cannot read the store: {exc}") from exc
 
+    @contextmanager
+    def _moment(self) -> Iterator[None]:
+        """All that is read inside is of one moment of the main file."""
+        with self._lock:
+            if self._db.in_transaction:
+                yield
+                return
+            self._all("BEGIN")
+            try:
+                yield
+            finally:
+                self._db.execute("COMMIT")
+
+    def _segments(self, where: str, *values: object) -> list[Segment]:
+        with self._lock:
+            try:
+                return catalog.segments(self._db, where, *values)
+            except sqlite3.Error as exc:
+                raise StoreUnusable(f"cannot read the store: {exc}") from exc
+
     # -- for the batcher
 
     def lane_rows(self, lane: str, first_row: int, last_row: int, limit: int) -> list[Row]:
-        """Rows of a lane's class in [first_row, last_row], in order of arrival."""
-        what = _EVENTS if lane == LANE_ALARMS else _OTHERS
-        rows = self._all(f"{_ROW} WHERE id BETWEEN ? AND ? AND {what} ORDER BY id LIMIT ?", first_row, last_row, limit)
-        return [Row._make(row) for row in rows]
+        """Rows of a lane's class in [first_row, last_row], in order of arrival, from segments and the main file."""
+        try:
+            return self._lane_rows(lane, first_row, last_row, limit)
+        except StoreUnusable:  # a segment may have left or been set aside between catalogue and file: look once more
+            return self._lane_rows(lane, first_row, last_row, limit)
+
+    def _lane_rows(self, lane: str, first_row: int, last_row: int, limit: int) -> list[Row]:
+        events = lane == LANE_ALARMS
+        query = f"{_ROW} WHERE id BETWEEN ? AND ? AND {_EVENTS if events else _OTHERS} ORDER BY id LIMIT ?"
+        some = "events > 0" if events else "rows > events"
+        out: list[Any] = []
+        with self._moment():
+            self.cuts = catalog.cuts(self._db)
+            for segment in self._segments(f"last_row >= ? AND first_row <= ? AND {some}", first_row, last_row):
+                with opened(self._disk, segment.file) as file:
+                    out += file.execute(query, (first_row, last_row, limit - len(out))).fetchall()
+                if len(out) >= limit:
+                    break
+            else:
+                out += self._all(query, first_row, last_row, limit - len(out))
+        return [Row._make(row) for row in out]
 
     def cursor(self, sink: str, lane: str) -> int:
         """Next row a lane will freeze."""
@@ -96,98 +136,33 @@ class Reader:
 
     def ledger(self) -> dict[str, Any]:
         """The kept figures per device and in all; `balanced` says whether they reconcile for every sink."""
-        names = [n for _, n, *_ in self._all("PRAGMA table_info(ledger)")][1:]
-        sink_names = [n for _, n, *_ in self._all("PRAGMA table_info(ledger_sink)")][2:]
-        per_sink: dict[int, dict[str, dict[str, int]]] = {}
-        for sink, device, *values in self._all("SELECT * FROM ledger_sink"):
-            per_sink.setdefault(device, {})[sink] = dict(zip(sink_names, values, strict=True))
-        devices = {}
-        totals = dict.fromkeys(names, 0)
-        balanced = True
-        for name, device, *values in self._all(
-            "SELECT d.name, l.* FROM ledger l JOIN devices d USING (device) ORDER BY d.name"
-        ):
-            entry: dict[str, Any] = dict(zip(names, values, strict=True))
-            for key in names:
-                totals[key] += entry[key]
-            stored = _stored(entry)
-            balanced &= entry["received"] == stored + entry["duplicates"] + entry["conflicts"]
-            entry["stored"] = stored
-            entry["sinks"] = {}
-            for sink, done in per_sink.get(device, {}).items():
-                gone = sum(done.values())
-                balanced &= gone <= stored
-                entry["sinks"][sink] = {**done, "pending": stored - gone}
-            devices[name] = entry
-        totals["stored"] = _stored(totals)
-        return {"totals": totals, "balanced": balanced, "devices": devices}
+        with self._moment():
+            return books.ledger(self._all)
 
     def count_rows(self) -> dict[str, dict[str, int]]:
-        """Counts of the rows themselves, per device: walks the whole table."""
-        out = {}
-        for name, rows, identities, reports, events, notices, lost, alarms, faults, boots in self._all(
-            "SELECT d.name, count(*), count(DISTINCT r.boot * 4294967296 + r.seq), sum(r.kind < ?1),"
-            " sum(r.kind BETWEEN ?1 AND ?2 AND r.kind != ?3), sum(r.kind = ?3),"
-            " coalesce(sum(CASE WHEN r.kind = ?3 THEN r.value END), 0),"
-            " sum(r.kind IN (3, 5, 7)), sum(r.kind = 9), count(DISTINCT r.boot)"
-            " FROM readings r JOIN devices d USING (device) GROUP BY d.name ORDER BY d.name",
-            EVENT_FIRST,
-            EVENT_LAST,
-            LOST,
-        ):
-            out[name] = {
-                "rows": rows,
-                "identities": identities,
-                "reports": reports,
-                "events": events,
-                "windows": rows - reports - events - notices,
-                "notices": notices,
-                "lost_records": lost,
-                "alarms": alarms,
-                "faults": faults,
-                "boots": boots,
-            }
-        return out
+        """Counts of the rows themselves, per device: walks all of them."""
+        with self._moment():
+            return books.count_rows(self._all, self._sources())
+
+    def _sources(self) -> Iterator[books.Query]:
+        """Whatever holds rows, each as something that can be asked."""
+        yield self._all
+        for segment in self._segments("1"):
+            with opened(self._disk, segment.file) as file:
+                yield lambda query, file=file: file.execute(query).fetchall()
 
     def snapshot(self) -> dict[str, Any]:
         """Ledger, counted rows, backlogs and devices at one moment, and where ledger and rows differ."""
-        with self._lock:
-            self._db.execute("BEGIN")
-        try:
-            ledger = self.ledger()
-            counted = self.count_rows()
-            names = self.sinks()
+        with self._moment():
+            ledger = books.ledger(self._all)
+            counted = books.count_rows(self._all, self._sources())
             return {
                 "ledger": ledger,
                 "rows": counted,
-                "differences": self._differences(ledger["devices"], counted),
-                "sinks": {name: {**self.backlog(name), "quarantine": self.quarantined(name)} for name in names},
+                "differences": books.differences(self._all, ledger["devices"], counted),
+                "sinks": {name: {**self.backlog(name), "quarantine": self.quarantined(name)} for name in self.sinks()},
                 "devices": self.devices(),
             }
-        finally:
-            with self._lock:
-                self._db.execute("COMMIT")
-
-    def _differences(self, ledger: dict[str, Any], counted: dict[str, dict[str, int]]) -> list[str]:
-        """One sentence per difference between ledger, rows and batches; none when all agree."""
-        faults = []
-        for name, entry in ledger.items():
-            rows = counted.get(name, _NO_ROWS)
-            for what in _CLASSES:
-                if entry[f"stored_{what}"] != rows[what]:
-                    faults.append(f"{name}: ledger says {entry[f'stored_{what}']} {what}, the table holds {rows[what]}")
-            if rows["rows"] != rows["identities"]:
-                faults.append(f"{name}: {rows['rows']} rows but {rows['identities']} identities")
-            stored = entry["stored"]
-            if entry["received"] != stored + entry["duplicates"] + entry["conflicts"]:
-                faults.append(f"{name}: received {entry['received']} is not stored + duplicates + conflicts")
-        for sink, rows_pending in self._all(
-            "SELECT sink, sum(rows) FROM batches WHERE state = 'pending' GROUP BY sink"
-        ):
-            left = sum(e["sinks"].get(sink, {}).get("pending", e["stored"]) for e in ledger.values())
-            if rows_pending > left:
-                faults.append(f"sink {sink}: {rows_pending} rows in pending batches, the ledger knows {left}")
-        return faults
 
     def devices(self) -> dict[str, dict[str, Any]]:
         """What is known of each device: class, status, last seen, boot and watermark, model state, health."""
@@ -219,13 +194,12 @@ class Reader:
     def backlog(self, sink: str, head_row: int | None = None) -> dict[str, Any]:
         """How far a sink is behind: rows per lane by row id (an upper bound), batches pending and quarantined."""
         if head_row is None:
-            head_row = int(self._all("SELECT coalesce(max(id), 0) FROM readings")[0][0])
+            head_row = max(
+                int(self._all("SELECT coalesce(max(id), 0) FROM readings")[0][0]),
+                int(self.property("sealed_row") or 0),
+            )
         lanes = {
-            LANE_ALARMS: int(
-                self._all(f"SELECT count(*) FROM readings WHERE id >= ? AND {_EVENTS}", self.cursor(sink, LANE_ALARMS))[
-                    0
-                ][0]
-            ),
+            LANE_ALARMS: self._events_from(self.cursor(sink, LANE_ALARMS)),
             LANE_LIVE: max(0, head_row + 1 - self.cursor(sink, LANE_LIVE)),
         }
         rows = self._all("SELECT coalesce(sum(last_row - next_row + 1), 0) FROM backfill WHERE sink = ?", sink)
@@ -242,6 +216,12 @@ class Reader:
             "pending": states.get("pending", none),
             "quarantined": states.get("quarantined", none),
         }
+
+    def _events_from(self, row: int) -> int:
+        """Events at `row` and after: exact but for the segment that `row` lies in, all of whose events count."""
+        hot = self._all(f"SELECT count(*) FROM readings WHERE id >= ? AND {_EVENTS}", row)
+        sealed = self._all("SELECT coalesce(sum(events), 0) FROM segments WHERE last_row >= ?", row)
+        return int(hot[0][0]) + int(sealed[0][0])
 
     def lanes(self, sink: str) -> dict[str, dict[str, int]]:
         """Per lane: rows the sink has not stored, bytes of them frozen, and when the oldest came (0: there is none)."""
@@ -260,17 +240,12 @@ class Reader:
         out = {}
         for lane, start in starts.items():
             rows, size, first = frozen.get(lane, (0, 0, 0))
-            what = _EVENTS if lane == LANE_ALARMS else _OTHERS
             oldest = first or (start if waiting[lane] else 0)
-            found = (
-                self._all(f"SELECT recv_unix_ms FROM readings WHERE id >= ? AND {what} ORDER BY id LIMIT 1", oldest)
-                if oldest
-                else []
-            )
+            found = self.lane_rows(lane, oldest, _ROW_MAX, 1) if oldest else []
             out[lane] = {
                 "rows": waiting[lane] + rows,
                 "frozen_bytes": size,
-                "oldest_unix_ms": int(found[0][0]) if found else 0,
+                "oldest_unix_ms": found[0].recv_unix_ms if found else 0,
             }
         return out
 
@@ -299,11 +274,6 @@ class Reader:
         """A single value, or None."""
         rows = self._all("SELECT value FROM properties WHERE key = ?", key)
         return rows[0][0] if rows else None
-
-
-def _stored(entry: dict[str, Any]) -> int:
-    """Records stored, of a ledger's entry or total."""
-    return sum(int(entry[f"stored_{what}"]) for what in _CLASSES)
 
 
 def _json(text: str | None) -> Any:

@@ -21,6 +21,13 @@ _SKIP = (
     " SELECT ?, device, stored_reports, stored_events, stored_windows, stored_notices FROM ledger"
 )
 
+# What had left before, and the windows that thinning had made of it.
+_SKIP_LEFT = (
+    "INSERT INTO ledger_sink (sink, device, skipped_reports, skipped_events, skipped_windows, skipped_notices,"
+    " made_windows) SELECT ?, l.device, sum(l.reports), sum(l.events), sum(l.windows), sum(l.notices), k.made_windows"
+    " FROM ledger_left l JOIN ledger k USING (device) GROUP BY l.device"
+)
+
 
 def enrol(db: sqlite3.Connection, starts: Mapping[str, str], head_row: int, now_unix_ms: int) -> list[str]:
     """Make `starts` (sink: where it begins if it is new) the live sinks. Returns those that are new."""
@@ -32,6 +39,8 @@ def enrol(db: sqlite3.Connection, starts: Mapping[str, str], head_row: int, now_
             db.execute(_SKIP, (sink,))
             for lane in (LANE_ALARMS, LANE_LIVE):
                 batches.advance(db, sink, lane, head_row + 1)
+        else:
+            db.execute(_SKIP_LEFT, (sink,))
     for sink, gone in known.items():
         if sink in starts and gone is not None:
             db.execute("UPDATE sinks SET gone_unix_ms = NULL WHERE sink = ?", (sink,))
@@ -43,3 +52,8 @@ def enrol(db: sqlite3.Connection, starts: Mapping[str, str], head_row: int, now_
 def live(db: sqlite3.Connection) -> list[str]:
     """The sinks that may hold rows back."""
     return [str(row[0]) for row in db.execute("SELECT sink FROM sinks WHERE gone_unix_ms IS NULL ORDER BY sink")]
+
+
+def known(db: sqlite3.Connection) -> list[str]:
+    """Every sink that has a ledger to be kept."""
+    return [str(row[0]) for row in db.execute("SELECT sink FROM sinks ORDER BY sink")]

@@ -1,8 +1,9 @@
 """The single writer: one thread that groups what arrives into transactions and tells of each commit.
 
 Bounds: the pipe in front of it (config `store.queue_rows`), `commit_rows` a transaction, `commit_ms` of waiting. An
-error of the disk keeps the group and tries again with back-off, for ever; nothing is acknowledged meanwhile. An item
-that cannot be applied for a reason of its own is dropped alone, logged and counted as `poisoned`.
+error of the disk keeps the group and tries again with back-off, for ever; nothing is acknowledged meanwhile. While the
+disk is full, changes of state go before readings, with the room of the reserve. An item that cannot be applied for a
+reason of its own is dropped alone, logged and counted as `poisoned`.
 It knows neither broker nor cloud: who wants to hear of commits gives a callback.
 """
 
@@ -15,13 +16,18 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from gateway.errors import FatalError, StoreBusy, StoreDamaged
-from gateway.messages import Batch, Committed, FrameIn, MetaIn, NoteIn, OwnIn
+from gateway.errors import FatalError, StoreBusy, StoreDamaged, StoreUnusable
+from gateway.messages import Batch, Committed, FrameIn, MetaIn, NoteIn, OwnIn, StoreState
 from gateway.metrics import Metrics
 from gateway.pipe import Pipe
-from gateway.store import batches, db, sinks
+from gateway.store import adopt, batches, db, sinks
+from gateway.store.disk import Disk
 from gateway.store.frames import FrameTable
+from gateway.store.keeper import Keeper
 from gateway.store.own import OwnTable
+from gateway.store.reserve import Reserve
+from gateway.store.retention import Keep
+from gateway.store.segments import Names
 
 log = logging.getLogger("isotherm.store")
 
@@ -29,13 +35,19 @@ _RETRY_MIN_S = 0.1
 _RETRY_MAX_S = 5.0
 _CALL_ROWS = 1
 _IDLE_S = 1.0
+_REOPEN_AFTER = 3  # failures in a row that are no lack of room: the connection itself may be what is broken
+_KEEPER_STOP_S = 5.0
 
 
 class Ticket:
-    """The outcome of a change asked of the writer; set once it is committed, or never will be."""
+    """The outcome of a change asked of the writer; set once it is committed, or never will be.
 
-    def __init__(self, change: Callable[[sqlite3.Connection], object]) -> None:
+    alone: not in a transaction, and after the others: VACUUM.
+    """
+
+    def __init__(self, change: Callable[[sqlite3.Connection], object], alone: bool = False) -> None:
         self.change = change
+        self.alone = alone
         self.result: object = None
         self.committed = False
         self._done = threading.Event()
@@ -44,9 +56,18 @@ class Ticket:
         self.committed = committed
         self._done.set()
 
+    @property
+    def settled(self) -> bool:
+        return self._done.is_set()
+
     def wait(self, timeout_s: float | None = None) -> bool:
         """True when the change is durable."""
         return self._done.wait(timeout_s) and self.committed
+
+    @property
+    def done(self) -> bool:
+        """Waits; True when the change is durable and did not itself say that there was nothing to do."""
+        return self.wait() and self.result is not False
 
 
 Item = FrameIn | OwnIn | MetaIn | NoteIn | Ticket
@@ -70,6 +91,9 @@ class Store:
         check_ms: int,
         on_commit: Callable[[Committed], None],
         on_fatal: Callable[[StoreDamaged], None],
+        keep: Keep | None = None,
+        on_state: Callable[[StoreState], None] = lambda state: None,
+        clock_s: Callable[[], float] = time.monotonic,
         wall_s: Callable[[], float] = time.time,
     ) -> None:
         self.path = path
@@ -83,6 +107,12 @@ class Store:
         self._on_fatal = on_fatal
         self._wall_s = wall_s
         self._lock = db.FileLock(path.with_name(path.name + ".lock"))
+        keep = keep or Keep()
+        self._disk = Disk(path.parent)
+        self._names = Names(path.name)
+        self._reserve = Reserve(self._disk, path.name + ".reserve", keep.reserve_bytes)
+        self._keeper = Keeper(self._disk, self._names, keep, metrics, self._ask_for_keeper, on_state, clock_s, wall_s)
+        self._stale = False
         self._thread: threading.Thread | None = None
         self._abandon = threading.Event()
         self._db: sqlite3.Connection
@@ -96,33 +126,60 @@ class Store:
     # -- life
 
     def open(self) -> None:
-        """Lock, check and migrate the file. Raises StoreUnusable."""
+        """Lock, check and migrate the file, and make its folder agree with it. Raises StoreUnusable."""
         self._lock.acquire()
         try:
-            self._db, self.set_aside = db.open_writer(self.path, self._check_ms, self._wall_s)
+            self._db, self.set_aside = self._open_with_room()
+            try:
+                self._prepare()
+            except (OSError, sqlite3.Error) as exc:
+                self._db.close()
+                raise StoreUnusable(f"cannot open {self.path}: {exc}") from exc
         except FatalError:
             self._lock.release()
             raise
-        self._table = FrameTable(self._db)
-        self._own = OwnTable(self._db, self._table)
         if self.set_aside is not None:
             self._metrics.add("store_set_aside_total", 1)
+
+    def _open_with_room(self) -> tuple[sqlite3.Connection, Path | None]:
+        """On a full disk SQLite cannot even make its shared memory: the reserve is for this too."""
+        try:
+            return db.open_writer(self.path, self._check_ms, self._wall_s)
+        except StoreUnusable:
+            if not self._reserve.is_needed:
+                raise
+            self._reserve.release()
+            return db.open_writer(self.path, self._check_ms, self._wall_s)
+
+    def _prepare(self) -> None:
+        store = db.identity(self._db)
+        taken = adopt.settle(self._db, self._disk, self._names, store, int(self._wall_s()))
+        if taken:
+            self._metrics.add("store_segments_taken_over_total", taken)
+        if not self._reserve.restore():
+            log.warning("%s: no room for the reserve; readings wait until there is", self.path)
+        self._table = FrameTable(self._db, self._disk)
+        self._own = OwnTable(self._db, self._table)
+        self._keeper.open(self._db, db.open_reader(self.path))
 
     def start(self) -> None:
         """Start the writer's thread."""
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
         self._thread.start()
+        self._keeper.start()
 
     def stop(self, timeout_s: float) -> bool:
         """Commit what is queued, then close. False when it could not within the time: boards still hold the rest."""
         self._pipe.close()
         drained = True
+        self._keeper.begin_stop()
         if self._thread is not None:
             self._thread.join(timeout_s)
             if self._thread.is_alive():
                 self._abandon.set()
                 self._thread.join(1.0)
                 drained = False
+        self._keeper.stop(_KEEPER_STOP_S)
         if self._thread is None or not self._thread.is_alive():
             self._db.close()
             self._lock.release()
@@ -152,10 +209,10 @@ class Store:
         assert isinstance(ticket.result, int)
         return ticket.result
 
-    def freeze(self, batch: Batch, next_row: int) -> bool:
-        """Keep a batch and move its lane; True when durable."""
+    def freeze(self, batch: Batch, next_row: int, cuts: int | None = None) -> bool:
+        """Keep a batch and move its lane; True when durable. `cuts`: the reader's, when it read the rows."""
         now_unix_ms = int(self._wall_s() * 1000)
-        return self._ask(lambda c: batches.freeze(c, batch, next_row, now_unix_ms)).wait()
+        return self._ask(lambda c: batches.freeze(c, batch, next_row, cuts, now_unix_ms)).done
 
     def advance(self, sink: str, lane: str, next_row: int) -> bool:
         """Move a lane's cursor over rows that are not its own."""
@@ -198,8 +255,11 @@ class Store:
         ticket = self._ask(lambda c: sinks.enrol(c, starts, self._table.head_row, now_unix_ms))
         return ticket.result if ticket.wait(timeout_s) and isinstance(ticket.result, list) else None
 
-    def _ask(self, change: Callable[[sqlite3.Connection], object]) -> Ticket:
-        ticket = Ticket(change)
+    def _ask_for_keeper(self, change: Callable[[sqlite3.Connection], object], alone: bool) -> bool:
+        return self._ask(change, alone).done
+
+    def _ask(self, change: Callable[[sqlite3.Connection], object], alone: bool = False) -> Ticket:
+        ticket = Ticket(change, alone)
         # Never bound by the queue: at most a few per sink exist, and blocking them could block the way to emptying it.
         if not self._pipe.put(ticket, _CALL_ROWS, urgent=True, force=True):
             ticket.settle(False)
@@ -223,19 +283,24 @@ class Store:
             self._pipe.close()
             rest = [*group, *self._pipe.take(1 << 62, 0, 0)]
             for item in rest:
-                if isinstance(item, Ticket) and not item.committed:
+                if isinstance(item, Ticket) and not item.settled:
                     item.settle(False)
 
     def _commit_patiently(self, group: list[Item]) -> None:
         delay_s = _RETRY_MIN_S
+        failures = 0
         while True:
             try:
+                if self.failing == "full" and not self._reserve.restore():
+                    raise StoreBusy("full", "the disk is full")
                 self._commit(group)
             except StoreBusy as exc:
-                self._metrics.add("store_errors_total", 1, reason=exc.reason)
-                if self.failing != exc.reason:
-                    log.error("%s; nothing is acknowledged until it works again", exc)
-                self.failing = exc.reason
+                failures += 1
+                self._note_failure(exc)
+                if exc.reason == "full":
+                    self._commit_state(group)
+                elif failures % _REOPEN_AFTER == 0:
+                    self._reopen()
                 self.turns += 1
                 if self._abandon.wait(delay_s):
                     return
@@ -243,8 +308,39 @@ class Store:
             else:
                 if self.failing:
                     log.warning("store works again")
-                    self.failing = None
+                    self.failing = self._keeper.failing = None
+                    self._keeper.wake()
                 return
+
+    def _note_failure(self, exc: StoreBusy) -> None:
+        self._metrics.add("store_errors_total", 1, reason=exc.reason)
+        if self.failing != exc.reason:
+            log.error("%s; nothing is acknowledged until it works again", exc)
+            self.failing = self._keeper.failing = exc.reason
+            self._keeper.wake()
+
+    def _commit_state(self, group: list[Item]) -> None:
+        """The disk is full: with the reserve's room, what others asked for goes first, since it may make room."""
+        try:
+            self._reserve.release()
+            group += self._pipe.pick(lambda item: isinstance(item, Ticket))
+            for item in group:
+                if isinstance(item, Ticket) and not item.settled:
+                    self._commit([item])
+        except (StoreBusy, OSError) as exc:
+            log.debug("not even state can be written: %s", exc)
+
+    def _reopen(self) -> None:
+        """A connection that met an I/O error or a read-only disk may go on failing after the disk works again."""
+        try:
+            fresh = db.reopen(self.path)
+        except sqlite3.Error as exc:
+            log.debug("cannot open the store anew: %s", exc)
+            return
+        self._db.close()
+        self._db = fresh
+        self._table.reconnect(fresh)
+        self._own.reconnect(fresh)
 
     def _commit(self, group: list[Item]) -> None:
         try:
@@ -255,7 +351,7 @@ class Store:
             if known is not None:
                 raise known from exc
             self._one_by_one(group, exc)
-        except (ValueError, OverflowError, TypeError) as exc:
+        except (ValueError, OverflowError, TypeError, StoreUnusable) as exc:
             self._roll_back()
             self._one_by_one(group, exc)
 
@@ -277,6 +373,10 @@ class Store:
         connection = self._db
         table = self._table
         started_s = time.perf_counter()
+        if self._stale:
+            table.forget()
+            self._own.forget()
+            self._stale = False
         connection.execute("BEGIN IMMEDIATE")
         tickets = []
         for item in group:
@@ -285,7 +385,7 @@ class Store:
             elif isinstance(item, OwnIn):
                 self._own.apply(item)
             elif isinstance(item, Ticket):
-                if not item.committed:  # after a group that was taken apart, some may be done
+                if not item.settled and not item.alone:  # after a group that was taken apart, some may be done
                     item.result = item.change(connection)
                     tickets.append(item)
             elif isinstance(item, MetaIn):
@@ -312,10 +412,24 @@ class Store:
         if news.acks or news.others or news.events:
             self._metrics.add("store_rows_total", news.others + news.events)
         self._on_commit(news)
+        self._keeper.committed(news.head_row)
+        for item in group:
+            if isinstance(item, Ticket) and item.alone and not item.settled:
+                self._do_alone(item)
+
+    def _do_alone(self, ticket: Ticket) -> None:
+        try:
+            ticket.result = ticket.change(self._db)
+            ticket.settle(True)
+        except sqlite3.Error as exc:  # the group before it is committed: nothing may be tried again with it
+            log.warning("not done now: %s", exc)
+            ticket.settle(False)
 
     def _roll_back(self) -> None:
-        if self._db.in_transaction:
-            self._db.execute("ROLLBACK")
         self._table.done()
-        self._table.forget()
-        self._own.forget()
+        self._stale = True
+        try:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+        except sqlite3.Error as exc:
+            log.debug("no rollback: %s", exc)

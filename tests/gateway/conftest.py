@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from gateway.errors import StoreDamaged
-from gateway.messages import Committed, FrameIn, Record
+from gateway.messages import Committed, FrameIn, Record, StoreState
 from gateway.metrics import Metrics
 from gateway.store import Store
+from gateway.store.retention import Keep
 from isocore.record import BOOT, HIGH_ON, LOST
 from tests.support.board_client import wait_for
 from tests.support.daemon import FakeCloud
@@ -49,12 +50,14 @@ def frame_in(
 class Harness:
     """A store whose commits are recorded."""
 
-    def __init__(self, path: Path, commit_ms: int = 0, queue_rows: int = 20_000) -> None:
+    def __init__(self, path: Path, commit_ms: int = 0, queue_rows: int = 20_000, keep: Keep | None = None) -> None:
         self.path = path
         self.metrics = Metrics()
         self.news: list[Committed] = []
         self.fatal: list[StoreDamaged] = []
         self.now_s = START_UNIX_MS / 1000
+        self.clock_s = 5000.0
+        self.states: list[StoreState] = []
         self.on_commit: Callable[[Committed], None] = lambda news: None
         self.store = Store(
             path,
@@ -65,6 +68,9 @@ class Harness:
             check_ms=1000,
             on_commit=self._committed,
             on_fatal=self.fatal.append,
+            keep=keep,
+            on_state=self.states.append,
+            clock_s=lambda: self.clock_s,
             wall_s=lambda: self.now_s,
         )
 

@@ -11,7 +11,7 @@ from isocore.record import BOOT, HIGH_ON, LOST, SAMPLE
 from tests.gateway.conftest import Harness, frame_in
 from tests.support.board_client import samples
 
-STEPS = sorted(SCHEMA_DIR.glob("*.sql"))
+STEPS = sorted(SCHEMA_DIR.glob("[0-9]*.sql"))
 
 
 def make_store(path: Path, version: int) -> sqlite3.Connection:
