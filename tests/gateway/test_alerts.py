@@ -70,7 +70,9 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
         board.publish_raw("iso/1/a/up", b"no frame")
         board.deliver("a", 3, [*samples(1, 20), (21, HIGH_ON, 0, 9000, 21_000, 0)])
         wait_for(lambda: len(set(cloud.rows())) == 21, what="the cloud")
-        wait_for(lambda: 'sink_uploaded_records_total{class="events",sink="cloud"} 1' in daemon.get("/metrics"))
+        for kind, count in (("events", 1), ("reports", 20)):
+            wanted = f'sink_uploaded_records_total{{class="{kind}",sink="cloud"}} {count}'
+            wait_for(lambda wanted=wanted: wanted in daemon.get("/metrics"), what=wanted)
         return daemon.get("/metrics")
 
 
