@@ -72,11 +72,11 @@ def container_id(container: bytes) -> str:
     return hashlib.sha256(container).hexdigest()[:16]
 
 
-def broker_address(text: str) -> tuple[str, int]:
+def broker_address(text: str, default_port: int = 1883) -> tuple[str, int]:
     """HOST:PORT, HOST, or [V6]:PORT into its parts."""
     host, colon, port = text.rpartition(":")
     if not colon or text.endswith("]"):
-        host, port = text, "1883"
+        host, port = text, str(default_port)
     if not host or not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
         raise InputError(f"--broker: {text!r} is not HOST:PORT")
     return host.strip("[]"), int(port)

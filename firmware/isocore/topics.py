@@ -8,6 +8,9 @@
     iso/1/<device>/model/set   signed container, retained                gateway -> board
     iso/1/<device>/model/state JSON, retained: what the board runs       board -> all
     iso/1/<device>/state       JSON decoded by the gateway               gateway -> people
+    iso/1/<device>/keys/set    signed list of model keys, retained       operator -> board
+    iso/1/<gateway>/access/set   signed: who may use the broker, retained  operator -> gateway
+    iso/1/<gateway>/access/state JSON, retained: which of them is in force gateway -> operator
 
 A device id matches [a-z0-9-]{1,32}: no separator and no wildcard of MQTT 3.1.1 clause 4.7 can stand in it.
 """
@@ -23,7 +26,11 @@ HEALTH = "health"
 MODEL_SET = "model/set"
 MODEL_STATE = "model/state"
 STATE = "state"
-LEAVES = (UP, ACK, STATUS, META, HEALTH, MODEL_SET, MODEL_STATE, STATE)
+KEYS_SET = "keys/set"
+ACCESS_SET = "access/set"
+ACCESS_STATE = "access/state"
+BOARD_LEAVES = (UP, ACK, STATUS, META, HEALTH, MODEL_SET, MODEL_STATE, KEYS_SET)
+LEAVES = BOARD_LEAVES + (STATE, ACCESS_SET, ACCESS_STATE)
 
 DEVICE_ID_MAX = 32
 _ALLOWED = "abcdefghijklmnopqrstuvwxyz0123456789-"

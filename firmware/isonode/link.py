@@ -47,7 +47,7 @@ class Link:
         self._outbox = outbox
         self._config = config
         self._options = config.link
-        self._topic = {leaf: topics.topic(config.device, leaf) for leaf in topics.LEAVES}
+        self._topic = {leaf: topics.topic(config.device, leaf) for leaf in topics.BOARD_LEAVES}
         self._ack_topic = self._topic[topics.ACK].encode()
         self._model_topic = self._topic[topics.MODEL_SET].encode()
         session.set_last_will(self._topic[topics.STATUS], b"offline", True)

@@ -160,10 +160,10 @@ def sign(payload: Path, key: Path, out: Path) -> None:
     Example:
       isotherm model sign fridge.json --key keys --out fridge.model
     """
-    from host_tools import keys
+    from host_tools.keys import signing
 
     checked = _parsed(payload, _read(payload))
-    container = keys.load_private(key).sign(iso_model.to_payload(checked))
+    container = signing.load_private(key).sign(iso_model.to_payload(checked))
     _write(out, container)
     click.echo(f"{out}: {checked.target}, sequence {checked.sequence}, {len(container)} bytes")
 
@@ -178,10 +178,10 @@ def verify(container: Path, key: Path) -> None:
     Example:
       isotherm model verify fridge.model --key keys
     """
-    from host_tools import keys
+    from host_tools.keys import signing
 
     try:
-        payload = iso_sign.open_container(_read(container), iso_sign.KIND_MODEL, [keys.load_public(key)])
+        payload = iso_sign.open_container(_read(container), iso_sign.KIND_MODEL, [signing.load_public(key)])
     except SignatureError as error:
         raise ModelFileError(f"{container}: {error}") from None
     checked = _parsed(container, payload)

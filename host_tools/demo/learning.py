@@ -14,7 +14,7 @@ from host_tools.cloud.store_read import CloudReader
 from host_tools.demo.plan import FLEET, Plan
 from host_tools.errors import HostError, RetryableError, TrainingRefused
 from host_tools.history import History, from_store
-from host_tools.keys import SigningKey
+from host_tools.keys.signing import SigningKey
 from host_tools.train import Goal, Rules, TrainedModel, train_one
 from isocore.model import FIELDS
 

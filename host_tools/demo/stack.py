@@ -18,10 +18,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from host_tools import keys
 from host_tools.demo.plan import EPOCH_UNIX_S, GATEWAY_ID, STROBE_PIN, BoardPlan, Plan
 from host_tools.demo.processes import Child, ProcessError, accepts_connections, broker_program, free_port
 from host_tools.errors import HostError
+from host_tools.keys import signing
 from host_tools.virtual.board import VirtualBoard
 from host_tools.virtual.fleet import VirtualFleet
 from host_tools.virtual.image import BoardFiles, ImageBuilder
@@ -87,7 +87,7 @@ class Stack:
         self.status_port = free_port()
         self.cloud_dir = workdir / "cloud"
         self.gateway_config = workdir / "gateway.toml"
-        self.key = keys.init(workdir / "keys")
+        self.key = signing.init(workdir / "keys")
         self.broker = Child(
             "mosquitto", [broker_program(), "-c", str(workdir / "mosquitto.conf")], workdir / "broker.log"
         )
@@ -156,7 +156,7 @@ class Stack:
         builder = ImageBuilder(self.interpreter, ROOT / ".tools" / "images")
         master = builder.master(ROOT / "firmware", [UMQTT])
         public_key = self.key.public_key
-        model_key = {"id": keys.key_id_hex(public_key), "key": public_key.hex()}
+        model_key = {"id": signing.key_id_hex(public_key), "key": public_key.hex()}
         hardware = load_hardware()
         files = []
         for board in self.plan.boards:

@@ -10,7 +10,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from host_tools import keys
+from host_tools.keys import signing
 from host_tools.virtual.board import VirtualBoard
 from host_tools.virtual.fleet import VirtualFleet
 from host_tools.virtual.image import BoardFiles, ImageBuilder
@@ -42,7 +42,7 @@ def run(settings: Settings) -> list[Result]:
         _script(interpreter, "record_path.py", FIRMWARE, UMQTT, folder / f"outbox-{n}", heap_bytes=SOURCE_HEAP_BYTES)
         for n in runs
     ]
-    key = keys.generate()
+    key = signing.generate()
     container = folder / "model.bin"
     model = Model("demo", "*", 1, channels={"temperature": ChannelParams()})
     container.write_bytes(key.sign(payloads.to_payload(model)))

@@ -10,7 +10,7 @@ from itertools import pairwise
 
 import pytest
 
-from host_tools import keys
+from host_tools.keys import signing
 from host_tools.virtual.tap import read_tap
 from isocore import model, record, topics
 from tests.firmware.conftest import Bench, Row
@@ -157,7 +157,7 @@ def test_power_cuts_lose_nothing_that_was_on_flash(bench: Bench, gateway: AckGat
 
 def test_alarms_switch_the_relay_and_overtake_a_backlog(bench: Bench, gateway: AckGateway) -> None:
     """With a window that the gateway does not open, an alarm still comes through."""
-    key = keys.generate()
+    key = signing.generate()
     limits = model.ChannelParams()
     limits.high_on_milli = 8000
     limits.high_off_milli = 7000
@@ -194,7 +194,7 @@ def test_alarms_switch_the_relay_and_overtake_a_backlog(bench: Bench, gateway: A
 
 
 def test_a_model_is_taken_tried_and_committed_and_a_bad_one_never_stops_it(bench: Bench, gateway: AckGateway) -> None:
-    key = keys.generate()
+    key = signing.generate()
     device = "pupil"
     topic = topics.topic(device, topics.MODEL_SET)
     config = bench.config(device, model_keys=[{"id": "ops", "key": key.public_key.hex()}], trial_samples=3)

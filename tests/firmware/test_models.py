@@ -7,17 +7,17 @@ from typing import Any
 
 import pytest
 
-from host_tools import keys
+from host_tools.keys import signing
 from isocore import model
 from isonode.models import Models
 
-KEY = keys.generate()
-OTHER_KEY = keys.generate()
+KEY = signing.generate()
+OTHER_KEY = signing.generate()
 IDENTITY = ("demo", "fridge-1", "fridge", (0, 1, 0))
 TIMEOUT_MS = 10_000
 
 
-def container(sequence: int, key: keys.SigningKey = KEY, **changes: Any) -> bytes:
+def container(sequence: int, key: signing.SigningKey = KEY, **changes: Any) -> bytes:
     params = model.ChannelParams()
     params.error_milli = sequence
     options: dict[str, Any] = {"fleet": "demo", "target": "*", "channels": {"temperature": params}}

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from host_tools import keys
+from host_tools.keys import signing
 from host_tools.virtual.board import VirtualBoard
 from isocore import model, topics
 from tests.firmware.conftest import FIRMWARE, Bench
@@ -96,7 +96,7 @@ def test_a_damaged_configuration_is_replaced_by_the_last_good_one(bench: Bench, 
 @pytest.mark.micropython
 @pytest.mark.mosquitto
 def test_safe_mode_runs_the_built_in_model_and_takes_a_new_one(bench: Bench, gateway: AckGateway) -> None:
-    key = keys.generate()
+    key = signing.generate()
 
     def container(sequence: int) -> bytes:
         limits = model.ChannelParams()

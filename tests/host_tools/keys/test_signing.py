@@ -15,13 +15,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from host_tools import keys
 from host_tools.errors import KeyFileError, ModelFileError
+from host_tools.keys import signing
 from host_tools.virtual.interpreter import find_micropython
 from isocore import sign
 from isocore.errors import SignatureError
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 PAYLOAD = b'{"v":1}'
 
 
@@ -38,7 +38,7 @@ def accepted_by_cryptography(public_key: bytes, message: bytes, signature: bytes
 
 def vectors() -> list[tuple[str, bytes, bytes, bytes, bool]]:
     """(name, public key, message, signature, whether boards accept it)."""
-    key = keys.generate()
+    key = signing.generate()
     public = key.public_key
     container = key.sign(PAYLOAD)
     message, good = container[:-64], container[-64:]
@@ -51,7 +51,7 @@ def vectors() -> list[tuple[str, bytes, bytes, bytes, bool]]:
     found = [
         ("good", public, message, good, True),
         ("another message", public, message + b" ", good, False),
-        ("another key", keys.generate().public_key, message, good, False),
+        ("another key", signing.generate().public_key, message, good, False),
         ("high s", public, message, pair(r, sign.N - s), False),
         ("r = 0", public, message, pair(0, s), False),
         ("s = 0", public, message, pair(r, 0), False),
@@ -72,7 +72,7 @@ def vectors() -> list[tuple[str, bytes, bytes, bytes, bool]]:
     ]
     # Verification must not fail by chance: more keys, more messages.
     for number in range(6):
-        other = keys.generate()
+        other = signing.generate()
         data = other.sign(b"%d" % number)
         found.append((f"good {number}", other.public_key, data[:-64], data[-64:], True))
     return found
@@ -113,20 +113,20 @@ def test_micropython_agrees(tmp_path: Path) -> None:
 
 
 def test_containers(tmp_path: Path) -> None:
-    key = keys.init(tmp_path / "a")
-    other = keys.init(tmp_path / "b")
-    container = keys.load_private(tmp_path / "a").sign(PAYLOAD)
-    public_key = keys.load_public(tmp_path / "a")
+    key = signing.init(tmp_path / "a")
+    other = signing.init(tmp_path / "b")
+    container = signing.load_private(tmp_path / "a").sign(PAYLOAD)
+    public_key = signing.load_public(tmp_path / "a")
     assert public_key == key.public_key
     assert sign.open_container(container, sign.KIND_MODEL, [other.public_key, public_key]) == PAYLOAD
     with pytest.raises(SignatureError) as caught:
         sign.open_container(container, sign.KIND_MODEL, [other.public_key])
     assert caught.value.reason == "key"
-    assert keys.key_id_hex(public_key) == container[8:16].hex()
+    assert signing.key_id_hex(public_key) == container[8:16].hex()
 
 
 def test_every_flipped_bit_of_the_header_is_refused() -> None:
-    key = keys.generate()
+    key = signing.generate()
     container = key.sign(PAYLOAD)
     for position in range(sign.HEADER_BYTES * 8):
         broken = bytearray(container)
@@ -137,45 +137,45 @@ def test_every_flipped_bit_of_the_header_is_refused() -> None:
 
 def test_too_large_a_payload_is_not_signed() -> None:
     with pytest.raises(ModelFileError, match="too large"):
-        keys.generate().sign(bytes(4096))
+        signing.generate().sign(bytes(4096))
 
 
 def test_files(tmp_path: Path) -> None:
     folder = tmp_path / "keys"
-    key = keys.init(folder)
-    private, public = folder / keys.PRIVATE_NAME, folder / keys.PUBLIC_NAME
+    key = signing.init(folder)
+    private, public = folder / signing.PRIVATE_NAME, folder / signing.PUBLIC_NAME
     assert stat.S_IMODE(private.stat().st_mode) == 0o600
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert public.read_text() == key.public_key.hex() + "\n"
     before = private.read_bytes()
     with pytest.raises(KeyFileError, match="never replaced"):
-        keys.init(folder)
+        signing.init(folder)
     assert private.read_bytes() == before
     assert key.public_key.hex() not in repr(key)
     assert "private" not in repr(key)
     private.chmod(0o640)
     with pytest.raises(KeyFileError, match="chmod 600"):
-        keys.load_private(private)
+        signing.load_private(private)
 
 
 def test_passphrases(tmp_path: Path) -> None:
-    key = keys.init(tmp_path, b"correct horse")
-    assert b"ENCRYPTED" in (tmp_path / keys.PRIVATE_NAME).read_bytes()
-    assert keys.load_private(tmp_path, b"correct horse").public_key == key.public_key
+    key = signing.init(tmp_path, "correct horse")
+    assert b"PRIVATE" not in (tmp_path / signing.PRIVATE_NAME).read_bytes()
+    assert signing.load_private(tmp_path, "correct horse").public_key == key.public_key
     with pytest.raises(KeyFileError, match="protected by a passphrase"):
-        keys.load_private(tmp_path)
+        signing.load_private(tmp_path)
     with pytest.raises(KeyFileError, match="passphrase is wrong"):
-        keys.load_private(tmp_path, b"wrong")
+        signing.load_private(tmp_path, "wrong")
 
 
 def test_key_files_refused(tmp_path: Path) -> None:
     folder = tmp_path / "keys"
-    key = keys.init(folder)
+    key = signing.init(folder)
     pem = tmp_path / "p384.pem"
     other = ec.generate_private_key(ec.SECP384R1())
     pem.write_bytes(other.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
     with pytest.raises(KeyFileError, match="not a P-256 key"):
-        keys.load_public(pem)
+        signing.load_public(pem)
     broken = tmp_path / "broken.pub"
     for text, says in (
         ("hello", "128 hexadecimal"),
@@ -185,12 +185,12 @@ def test_key_files_refused(tmp_path: Path) -> None:
     ):
         broken.write_text(text, encoding="latin-1")
         with pytest.raises(KeyFileError, match=says):
-            keys.load_public(broken)
+            signing.load_public(broken)
     broken.chmod(0o600)
     with pytest.raises(KeyFileError, match="no private key"):
-        keys.load_private(broken)
+        signing.load_private(broken)
     with pytest.raises(KeyFileError, match="isotherm keys init"):
-        keys.load_private(tmp_path / "none")
+        signing.load_private(tmp_path / "none")
     numbers = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), b"\x04" + key.public_key)
     pem.write_bytes(numbers.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
-    assert keys.load_public(pem) == key.public_key
+    assert signing.load_public(pem) == key.public_key
