@@ -59,9 +59,9 @@ KIND_NAMES = (
 KIND_LAST = WINDOW_COUNT
 
 FAULT_CRC = 1  # checksum of the sensor's own frame or scratchpad
-FAULT_POWER_ON = 2  # DS18B20 power-on value 85 degC (DS18B20 datasheet, table 1 note)
-FAULT_ALL_ZERO = 3  # a frame of zeros: passes the DHT22's checksum and the DS18B20's CRC
-FAULT_RANGE = 4  # outside the model's valid range
+FAULT_POWER_ON = 2  # what a sensor shows before its first conversion, such as the DS18B20's 85 degC (table 1, note)
+FAULT_ALL_ZERO = 3  # zeros: pass a DHT's checksum and a DS18B20's CRC; a bus shorted or held to ground
+FAULT_RANGE = 4  # outside what the sensor can measure, or outside the model's valid range
 FAULT_STUCK = 5  # unchanged for the model's stuck time
 FAULT_MISSING = 6  # no answer from the sensor
 

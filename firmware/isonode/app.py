@@ -69,7 +69,7 @@ class Node:
         self.link.on_model = self._on_model
         self.health = Health(settings.health_s)
         self.filters = [ChannelFilter(ChannelParams()) for _ in settings.channels]
-        self.outputs = [] if safe else _outputs(settings.actuators)
+        self.outputs = None if safe else _outputs(settings.actuators, cause == hal.RESET_POWER_ON)
         self.sensors = sensors.make(settings.sensors, hal)
         self._out_before = [False] * len(self.filters)  # out of range already when the model on trial came
         self._pending = [False] * len(self.sensors)
@@ -123,6 +123,8 @@ class Node:
         """One turn of the loop; waits until something is due, at most a second. The watchdog is fed for work done."""
         now = self.clock.advance()
         self.sample(now)
+        if self.outputs is not None:
+            self.outputs.step(now)
         self.link.step(self._events)
         self._housekeeping()
         if self._watchdog is not None:
@@ -130,6 +132,8 @@ class Node:
         due_ms = self._due_ms(hal.ticks_ms())
         net_ms = self.link.next_ms()
         self.outbox.maintain(self.clock.s, due_ms < 0 or due_ms > _IDLE_MS)
+        if self.outputs is not None:
+            due_ms = self.outputs.sooner_ms(now, due_ms)
         self._events = hal.wait(self.poll, self.link.sock, due_ms, min(net_ms, _FIGURES_MS))
 
     # ---- sampling: allocates nothing on the good path ---------------------------------------------------------------
@@ -222,9 +226,8 @@ class Node:
         self._take(state, channel, state.fault(code))
 
     def _take(self, state, channel, count):
-        for output in self.outputs:
-            if output.channel == channel:
-                output.follow(state)
+        if self.outputs is not None:
+            self.outputs.follow(channel, state)
         self.counters["sent"] += state.reported
         self.counters["suppressed"] -= state.reported
         for i in range(count):
@@ -266,6 +269,8 @@ class Node:
             self._use_model()
         if self.models.changed:
             report.publish_model(self)
+        if self.outputs is not None:
+            self.outputs.keep()
         report.count(self)
         net_now = hal.net_ticks_ms()
         if hal.ticks_diff(net_now, self._figures_at) < 0:
@@ -366,13 +371,15 @@ def identify(at_least=1):
     return found
 
 
-def _outputs(settings):
-    """Alarm outputs, whose code is loaded only where there are some."""
+def _outputs(settings, power_on):
+    """Alarm outputs, or None where there are none: then their code is not loaded."""
     if not settings:
-        return []
-    from isonode.actuator import Output
+        return None
+    from isonode.actuator import Outputs
 
-    return [Output(setting, hal.pin_out) for setting in settings]
+    outputs = Outputs(settings, hal)
+    outputs.restore(power_on)
+    return outputs
 
 
 def main(settings, cause, crashes, safe):

@@ -1,28 +1,26 @@
 """/config.json into checked settings, or one ConfigError that names the field.
 
 Knows the format and nothing of the hardware; touches no pin. Unknown keys are refused, so that a misspelt one is not
-silently ignored. Needed once per boot: the application forgets this module afterwards, so what lives on is in
-settings.py.
+silently ignored. What hangs on the pins is read by wiring.py. Needed once per boot: the application forgets these
+modules afterwards, so what lives on is in settings.py.
 """
 
 import json
 
 from isocore.topics import is_device_id
+from isonode import lazy
+from isonode.checks import PIN_MAX as _PIN_MAX
+from isonode.checks import entries as _list
+from isonode.checks import hexadecimal as _hex
+from isonode.checks import integer as _integer
+from isonode.checks import keys as _keys
+from isonode.checks import text as _text
 from isonode.errors import ConfigError
-from isonode.settings import Actuator, Channel, Sensor, Settings
+from isonode.settings import Settings
 
 PATH = "/config.json"
 GOOD_PATH = "/config.good"
 GOOD_MAGIC = b"ISG1"
-SENSOR_KINDS = {
-    "dht22": ("temperature", "humidity"),
-    "ds18b20": ("temperature",),
-    "chip": ("temperature",),
-}
-UNITS = {"temperature": "degC", "humidity": "%RH"}
-ALARMS = ("high", "low", "rate")
-CHANNELS_MAX = 8
-_PIN_MAX = 63
 _BYTES_MAX = 16777216
 
 # name: (lowest, highest, default)
@@ -118,9 +116,7 @@ def parse(data):
     if config.clock not in ("rtc", "gateway"):
         raise ConfigError("clock", 'must be "rtc" or "gateway"')
     _sampling(config, data.get("sampling"))
-    config.channels = []
-    config.sensors = _sensors(data.get("sensors"), config.channels)
-    config.actuators = _actuators(data.get("actuators", []), config.channels)
+    _wiring(config, data)
     config.model_keys = _model_keys(data.get("model_keys", []))
     config.link = _fields("link", data.get("link", {}), LINK_FIELDS)
     config.outbox = _outbox(data.get("outbox", {}))
@@ -130,35 +126,18 @@ def parse(data):
     return config
 
 
-def _keys(where, data, known):
-    if not isinstance(data, dict):
-        raise ConfigError(where or "file", "must be an object")
-    for name in data:
-        if name not in known:
-            raise ConfigError(where + "." + name if where else name, "is not a known key")
+def _wiring(config, data):
+    from isonode import wiring
+
+    wiring.parse(config, data)
+    del wiring
+    lazy.forget("isonode.wiring")
+    lazy.forget("isonode.checks")
 
 
 def _device_id(where, value):
     if not is_device_id(value):
         raise ConfigError(where, "must match [a-z0-9-]{1,32}")
-    return value
-
-
-def _text(where, value, shortest=0):
-    if not isinstance(value, str) or not shortest <= len(value) <= 128:
-        raise ConfigError(where, "must be a text of %d to 128 characters" % shortest)
-    return value
-
-
-def _integer(where, value, low, high):
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise ConfigError(where, "must be an integer between %d and %d" % (low, high))
-    return value
-
-
-def _list(where, value, shortest, longest):
-    if not isinstance(value, list) or not shortest <= len(value) <= longest:
-        raise ConfigError(where, "must be a list of %d to %d entries" % (shortest, longest))
     return value
 
 
@@ -191,75 +170,6 @@ def _sampling(config, data):
         config.period_ms = _integer("sampling.period_ms", data["period_ms"], 20, 86400000)
     else:
         config.strobe_pin = _integer("sampling.strobe_pin", data["strobe_pin"], 0, _PIN_MAX)
-
-
-def _sensors(data, channels):
-    sensors = []
-    names = set()
-    for i, item in enumerate(_list("sensors", data, 1, CHANNELS_MAX)):
-        where = "sensors.%d" % i
-        _keys(where, item, ("type", "pin", "rom", "channels"))
-        kind = item.get("type")
-        if kind not in SENSOR_KINDS:
-            raise ConfigError(where + ".type", "must be one of " + ", ".join(sorted(SENSOR_KINDS)))
-        pin = None
-        if kind != "chip":
-            pin = _integer(where + ".pin", item.get("pin"), 0, _PIN_MAX)
-        wanted = item.get("channels", {})
-        _keys(where + ".channels", wanted, SENSOR_KINDS[kind])
-        numbers = {}
-        for quantity in SENSOR_KINDS[kind]:
-            if quantity not in wanted:
-                continue
-            name = _text(where + ".channels." + quantity, wanted[quantity], 1)
-            if name in names:
-                raise ConfigError(where + ".channels." + quantity, "names a channel twice: " + name)
-            names.add(name)
-            numbers[quantity] = len(channels)
-            channels.append(Channel(name, quantity, UNITS[quantity]))
-        if not numbers:
-            raise ConfigError(where + ".channels", "must name at least one channel")
-        sensors.append(Sensor(kind, pin, _rom(where + ".rom", item.get("rom")), numbers))
-    if len(channels) > CHANNELS_MAX:
-        raise ConfigError("sensors", "more than %d channels" % CHANNELS_MAX)
-    return sensors
-
-
-def _hex(where, value, size):
-    try:
-        if len(value) != size * 2:
-            raise ValueError
-        return bytes(int(value[i : i + 2], 16) for i in range(0, size * 2, 2))
-    except (TypeError, ValueError):
-        raise ConfigError(where, "must be %d hexadecimal digits" % (size * 2))
-
-
-def _rom(where, value):
-    return None if value is None else _hex(where, value, 8)
-
-
-def _actuators(data, channels):
-    actuators = []
-    for i, item in enumerate(_list("actuators", data, 0, 8)):
-        where = "actuators.%d" % i
-        _keys(where, item, ("type", "pin", "channel", "on", "active", "safe"))
-        if item.get("type") not in ("relay", "led", "buzzer"):
-            raise ConfigError(where + ".type", "must be relay, led or buzzer")
-        pin = _integer(where + ".pin", item.get("pin"), 0, _PIN_MAX)
-        number = -1
-        for at, channel in enumerate(channels):
-            if channel.name == item.get("channel"):
-                number = at
-        if number < 0:
-            raise ConfigError(where + ".channel", "is none of the sensors' channels")
-        on = _list(where + ".on", item.get("on", ["high", "low"]), 1, len(ALARMS))
-        for name in on:
-            if name not in ALARMS:
-                raise ConfigError(where + ".on", "may hold " + ", ".join(ALARMS))
-        active = _integer(where + ".active", item.get("active", 1), 0, 1)
-        safe = _integer(where + ".safe", item.get("safe", 0), 0, 1)
-        actuators.append(Actuator(item["type"], pin, number, on, active, safe))
-    return actuators
 
 
 def _model_keys(data):

@@ -11,17 +11,25 @@ class Channel:
 
 
 class Sensor:
-    """kind, pin, rom (8 bytes or None), channels: {"temperature": number, ...}."""
+    """kind, channels: {"temperature": number, ...}, and where it is: pin and, for 1-Wire, rom (8 bytes, or None for
+    any); or scl, sda and address. What does not apply is None."""
 
     def __init__(self, kind, pin, rom, channels):
         self.kind = kind
         self.pin = pin
         self.rom = rom
         self.channels = channels
+        self.scl = None
+        self.sda = None
+        self.address = None
 
 
 class Actuator:
-    """kind, pin, channel (number), on (names of ALARMS), active (level when on), safe (0 or 1: on while in fault)."""
+    """kind, pin, channel (number), on (names of ALARMS), active (level when on), safe (0 or 1: on while in fault).
+
+    latching: it stays on until it is released; release_pin: number of an input or None, pressed at release_level;
+    blink_ms: half a period of blinking or beeping, 0 for steady.
+    """
 
     def __init__(self, kind, pin, channel, on, active, safe):
         self.kind = kind
@@ -30,6 +38,10 @@ class Actuator:
         self.on = on
         self.active = active
         self.safe = safe
+        self.latching = False
+        self.release_pin = None
+        self.release_level = 0
+        self.blink_ms = 0
 
 
 class Settings:

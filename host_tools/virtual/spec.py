@@ -104,15 +104,27 @@ class BoardSpec:
         wanted = self.devices
         if wanted is None:
             wanted = [
-                {"type": sensor["type"], "pin": sensor["pin"]}
-                for sensor in self.config.get("sensors", ())
-                if "pin" in sensor
+                _soldered(sensor) for sensor in self.config.get("sensors", ()) if "pin" in sensor or "scl" in sensor
             ]
         devices = [dict(device) for device in wanted]
         for number, device in enumerate(devices):
             if device["type"] == "ds18b20":
                 device.setdefault("rom", ds18b20_rom(f"{self.device}/{device['pin']}/{number}").hex())
         return devices
+
+
+# Where a configuration names no address (firmware/isonode/wiring.py has the same defaults)
+_I2C_ADDRESS = {"sht3x": 0x44, "sht4x": 0x44, "bme280": 0x76, "tmp102": 0x48, "tmp117": 0x48}
+
+
+def _soldered(sensor: Mapping[str, Any]) -> dict[str, Any]:
+    """The chip that a configured sensor calls for."""
+    if "pin" in sensor:
+        return {key: sensor[key] for key in ("type", "pin")}
+    address = sensor.get("address", _I2C_ADDRESS.get(sensor["type"], 0))
+    if isinstance(address, str):
+        address = int(address, 16)
+    return {"type": sensor["type"], "scl": sensor["scl"], "sda": sensor["sda"], "address": address}
 
 
 def ds18b20_rom(name: str) -> bytes:

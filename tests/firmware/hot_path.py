@@ -17,7 +17,7 @@ from isocore.filter import ChannelFilter
 from isocore.model import ChannelParams
 from isocore.record import VALUE_MAX
 from isonode import app
-from isonode.actuator import Output
+from isonode.actuator import Outputs
 from isonode.health import new_counters
 from isonode.outbox import Outbox
 from isonode.settings import Actuator
@@ -48,8 +48,31 @@ class Pin:
     def __init__(self):
         self.level = 0
 
-    def value(self, level):
-        self.level = level
+    def value(self, level=None):
+        if level is not None:
+            self.level = level
+        return self.level
+
+
+class Hal:
+    ticks_ms = staticmethod(app.hal.ticks_ms)
+    ticks_diff = staticmethod(app.hal.ticks_diff)
+
+    def pin_out(self, number, level):
+        return Pin()
+
+    def pin_in(self, number, pressed_level):
+        return Pin()
+
+
+def outputs():
+    """One that follows, and one with everything that costs."""
+    blinking = Actuator("buzzer", 2, 0, ["high", "low", "rate"], 1, 1)
+    blinking.latching = True
+    blinking.release_pin = 3
+    blinking.release_level = 1
+    blinking.blink_ms = 100
+    return [Actuator("relay", 1, 0, ["high", "low"], 1, 0), blinking]
 
 
 class Sensor:
@@ -108,7 +131,7 @@ node.outbox.epoch_s = SMALL_INT_MAX - 10
 node.link = Link()
 node.models = Models()
 node.filters = [ChannelFilter(params())]
-node.outputs = [Output(Actuator("relay", 1, 0, ["high", "low"], 1, 0), lambda number, level: Pin())]
+node.outputs = Outputs(outputs(), Hal(), sys.argv[3] + "/latch.bin")
 node.sensors = [Sensor()]
 node._pending = [False]
 node._read_once = [False]
@@ -120,6 +143,7 @@ node._round_s = node._round_ms = 0
 
 VALUES = (0, 100, 30000, VALUE_MAX - 1, -VALUE_MAX, -30001, 29000, 5, VALUE_MAX, 5, 5, -1, 31000, 28000)
 rounds = 0
+now = 0  # a new name could make the module's table grow
 for faults in (0, 1, 0, 6, 0):
     for value in VALUES:
         node.sensors[0].values[0] = value
@@ -134,6 +158,8 @@ for faults in (0, 1, 0, 6, 0):
         node._urgent = False
         node._begin(node._due, now)
         node._finish(0)
+        node.outputs.step(now)
+        node.outputs.sooner_ms(now, 5)
         node.clock.s += 70
         micropython.heap_unlock()
         rounds += 1

@@ -24,8 +24,12 @@ GOOD: dict[str, Any] = {
         {"type": "dht22", "pin": 4, "channels": {"temperature": "air", "humidity": "humidity"}},
         {"type": "ds18b20", "pin": 5, "rom": "28ff64c0ffee0012", "channels": {"temperature": "probe"}},
         {"type": "chip", "channels": {"temperature": "chip"}},
+        {"type": "sht3x", "scl": 22, "sda": 21, "channels": {"humidity": "duct"}},
     ],
-    "actuators": [{"type": "relay", "pin": 16, "channel": "probe", "on": ["high"], "active": 0, "safe": 1}],
+    "actuators": [
+        {"type": "relay", "pin": 16, "channel": "probe", "on": ["high"], "active": 0, "safe": 1},
+        {"type": "buzzer", "pin": 17, "channel": "air", "latching": True, "release_pin": 18, "blink_ms": 300},
+    ],
     "model_keys": [{"id": "ops", "key": "ab" * 64}],
     "link": {"window": 2},
     "outbox": {"ram_records": 32, "spill_records": 16},
@@ -39,15 +43,22 @@ def test_a_whole_file() -> None:
         ("humidity", "humidity", "%RH"),
         ("probe", "temperature", "degC"),
         ("chip", "temperature", "degC"),
+        ("duct", "humidity", "%RH"),
     ]
     assert [sensor.channels for sensor in settings.sensors] == [
         {"temperature": 0, "humidity": 1},
         {"temperature": 2},
         {"temperature": 3},
+        {"humidity": 4},
     ]
+    duct = settings.sensors[3]
+    assert (duct.pin, duct.scl, duct.sda, duct.address) == (None, 22, 21, 0x44)
     assert settings.sensors[1].rom == bytes.fromhex("28ff64c0ffee0012")
     relay = settings.actuators[0]
     assert (relay.channel, relay.on, relay.active, relay.safe) == (2, ["high"], 0, 1)
+    buzzer = settings.actuators[1]
+    assert (buzzer.latching, buzzer.release_pin, buzzer.release_level, buzzer.blink_ms) == (True, 18, 0, 300)
+    assert (relay.latching, relay.release_pin, relay.blink_ms) == (False, None, 0)
     assert settings.model_keys == [b"\xab" * 64]
     assert settings.link["window"] == 2 and settings.link["keepalive_s"] == 30
     assert settings.outbox["ram_records"] == 32 and settings.trial_samples == 5
@@ -72,8 +83,25 @@ def test_a_whole_file() -> None:
         ("sampling", {"period_ms": 1}, "sampling.period_ms"),
         ("sampling", {"strobe_pin": "A"}, "sampling.strobe_pin"),
         ("sensors", [], "sensors"),
-        ("sensors.0.type", "dht11", "sensors.0.type"),
+        ("sensors.0.type", "dht33", "sensors.0.type"),
+        ("sensors.0", 7, "sensors.0"),
         ("sensors.0.pin", 99, "sensors.0.pin"),
+        ("sensors.0.pin", 5, "sensors.1.pin"),  # a DHT22 on the probe's 1-Wire bus
+        ("sensors.0.rom", "28ff64c0ffee0012", "sensors.0.rom"),
+        ("sensors.2.pin", 7, "sensors.2.pin"),
+        ("sensors.3.scl", None, "sensors.3.scl"),
+        ("sensors.3.sda", 22, "sensors.3.sda"),
+        ("sensors.3.address", 0x76, "sensors.3.address"),
+        ("sensors.3.address", "0x4z", "sensors.3.address"),
+        ("sensors.3.pin", 7, "sensors.3.pin"),
+        ("sensors.4.address", "44", "sensors.4.type"),
+        ("sensors.4", {"type": "sht4x", "scl": 22, "sda": 21, "channels": {"humidity": "x"}}, "sensors.4.address"),
+        ("sensors.4", {"type": "tmp117", "scl": 21, "sda": 22, "channels": {"temperature": "x"}}, "sensors.4.scl"),
+        (
+            "sensors.4",
+            {"type": "tmp102", "scl": 22, "sda": 21, "channels": {"humidity": "x"}},
+            "sensors.4.channels.humidity",
+        ),
         ("sensors.0.channels", {}, "sensors.0.channels"),
         ("sensors.0.channels.dew", "x", "sensors.0.channels.dew"),
         ("sensors.1.channels.temperature", "air", "sensors.1.channels.temperature"),
@@ -83,6 +111,14 @@ def test_a_whole_file() -> None:
         ("actuators.0.channel", "nowhere", "actuators.0.channel"),
         ("actuators.0.on", ["fault"], "actuators.0.on"),
         ("actuators.0.active", 2, "actuators.0.active"),
+        ("actuators.0.pin", 4, "actuators.0.pin"),
+        ("actuators.0.latching", 1, "actuators.0.latching"),
+        ("actuators.0.release_pin", 16, "actuators.0.release_pin"),
+        ("actuators.0.release_pin", 18, "actuators.0.release_pin"),  # it latches nothing
+        ("actuators.0.release_level", 1, "actuators.0.release_level"),
+        ("actuators.0.blink_ms", 500, "actuators.0.blink_ms"),
+        ("actuators.1.blink_ms", 49, "actuators.1.blink_ms"),
+        ("actuators.1.blink_ms", 60001, "actuators.1.blink_ms"),
         ("model_keys.0.key", "ab", "model_keys.0.key"),
         ("link.windows", 2, "link.windows"),
         ("link.window", 0, "link.window"),
@@ -96,9 +132,11 @@ def test_a_mistake_is_named(path: str, value: object, field: str) -> None:
     data: Any = copy.deepcopy(GOOD)
     at = data
     *parents, leaf = path.split(".")
+    if path.startswith("sensors.4"):
+        data["sensors"].append({})
     for part in parents:
         at = at[int(part)] if part.isdigit() else at[part]
-    at[leaf] = value
+    at[int(leaf) if leaf.isdigit() else leaf] = value
     with pytest.raises(ConfigError) as caught:
         config.parse(data)
     assert caught.value.field == field
@@ -122,4 +160,30 @@ def test_nine_channels_are_too_many() -> None:
         {"type": "dht22", "pin": n, "channels": {"temperature": f"t{n}", "humidity": f"h{n}"}} for n in range(5)
     ]
     with pytest.raises(ConfigError, match="more than 8 channels"):
+        config.parse(data)
+
+
+def test_addresses_may_be_written_in_hexadecimal() -> None:
+    data = copy.deepcopy(GOOD)
+    for address, number in (("0x45", 0x45), (0x45, 0x45)):
+        data["sensors"][3]["address"] = address
+        assert config.parse(data).sensors[3].address == number
+    data["sensors"][3]["address"] = True
+    with pytest.raises(ConfigError, match=r"sensors\.3\.address: must be one of 0x44, 0x45"):
+        config.parse(data)
+
+
+def test_a_pin_that_is_taken_is_named_with_its_owner() -> None:
+    data = copy.deepcopy(GOOD)
+    data["sampling"] = {"strobe_pin": 16}
+    with pytest.raises(ConfigError, match=r"actuators\.0\.pin: pin 16 is taken already by sampling\.strobe_pin"):
+        config.parse(data)
+
+
+def test_a_rom_is_given_once() -> None:
+    data = copy.deepcopy(GOOD)
+    twin = copy.deepcopy(data["sensors"][1])
+    twin["channels"] = {"temperature": "twin"}
+    data["sensors"].append(twin)
+    with pytest.raises(ConfigError, match=r"sensors\.4\.rom: is given twice"):
         config.parse(data)

@@ -9,12 +9,12 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Iterator
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 from typing import Any
 
 import pytest
 
-from isocore.record import FAULT_ALL_ZERO, FAULT_CRC, FAULT_MISSING, FAULT_POWER_ON
+from isocore.record import FAULT_ALL_ZERO, FAULT_CRC, FAULT_MISSING, FAULT_POWER_ON, FAULT_RANGE
 from isonode.settings import Sensor
 
 PERIOD = 1 << 30
@@ -50,6 +50,7 @@ class Script:
         self.steps: list[Any] = []
         self.calls: list[str] = []
         self.roms: list[bytes] = []
+        self.shorted = False
         self.scratch: dict[bytes, list[Any]] = {}
 
     def next(self, steps: list[Any]) -> Any:
@@ -84,12 +85,25 @@ def drivers(script: Script) -> Iterator[ModuleType]:
             script.calls.append("measure")
             self.buf[:] = script.next(script.steps)
 
+    class DHT11(DHT22):
+        pass
+
     class OneWireError(Exception):
         pass
 
+    class OneWire:
+        def __init__(self, pin: int) -> None:
+            pass
+
+        def reset(self) -> bool:
+            return script.shorted or bool(script.roms)
+
+        def readbit(self) -> int:
+            return int(not script.shorted)
+
     class DS18X20:
         def __init__(self, bus: object) -> None:
-            pass
+            self.ow = bus
 
         def scan(self) -> list[bytearray]:
             script.calls.append("scan")
@@ -106,13 +120,14 @@ def drivers(script: Script) -> Iterator[ModuleType]:
             return shown
 
     dht.DHT22 = DHT22  # type: ignore[attr-defined]
+    dht.DHT11 = DHT11  # type: ignore[attr-defined]
     onewire.OneWireError = OneWireError  # type: ignore[attr-defined]
-    onewire.OneWire = lambda pin: None  # type: ignore[attr-defined]
+    onewire.OneWire = OneWire  # type: ignore[attr-defined]
     ds18x20.DS18X20 = DS18X20  # type: ignore[attr-defined]
     made = {"dht": dht, "onewire": onewire, "ds18x20": ds18x20}
     before = {name: sys.modules.get(name) for name in made}
     sys.modules.update(made)
-    for name in ("dht22", "ds18b20", "chip"):
+    for name in ("dhtxx", "ds18b20", "chip"):
         sys.modules.pop("isonode.sensors." + name, None)
     try:
         yield importlib.import_module("isonode.sensors")
@@ -121,7 +136,7 @@ def drivers(script: Script) -> Iterator[ModuleType]:
             sys.modules.pop(name)
             if module is not None:
                 sys.modules[name] = module
-        for name in ("dht22", "ds18b20", "chip"):
+        for name in ("dhtxx", "ds18b20", "chip"):
             sys.modules.pop("isonode.sensors." + name, None)
 
 
@@ -157,7 +172,7 @@ def dht(drivers: ModuleType, hal: Hal) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("humidity", "temp"), [(652, 351), (0, 1), (1000, 800), (1, 0), (500, -101), (500, -400), (999, 1250)]
+    ("humidity", "temp"), [(652, 351), (0, 1), (1000, 800), (1, 0), (500, -101), (500, -400), (999, -1)]
 )
 def test_dht22_values(drivers: ModuleType, hal: Hal, script: Script, humidity: int, temp: int) -> None:
     sensor = dht(drivers, hal)
@@ -175,9 +190,18 @@ def test_dht22_is_left_alone_for_two_seconds(drivers: ModuleType, hal: Hal, scri
     assert reading(sensor, hal)[2] == 0
 
 
+# beyond what the AM2302 can measure: the datasheet's -40 to 80 degC and 100 %RH
+NONSENSE = [dht_frame(1001, 200), dht_frame(500, 801), dht_frame(500, -401), bytes([255, 255, 255, 255, 252])]
+
+
 @pytest.mark.parametrize(
     ("failure", "code"),
-    [(bytes(5), FAULT_ALL_ZERO), (Exception("checksum error"), FAULT_CRC), (OSError(116), FAULT_MISSING)],
+    [
+        (bytes(5), FAULT_ALL_ZERO),
+        (Exception("checksum error"), FAULT_CRC),
+        (OSError(116), FAULT_MISSING),
+        *[(frame, FAULT_RANGE) for frame in NONSENSE],
+    ],
 )
 def test_dht22_failures(drivers: ModuleType, hal: Hal, script: Script, failure: Any, code: int) -> None:
     sensor = dht(drivers, hal)
@@ -194,6 +218,21 @@ def test_dht22_with_one_channel(drivers: ModuleType, hal: Hal, script: Script) -
     script.steps = [dht_frame(451, 200)]
     assert sensor.channels == (3,)
     assert reading(sensor, hal)[:2] == ([45_100], [0])
+
+
+# Aosong's DHT11 datasheet: whole and tenths of either quantity; its worked example is 53 %RH and 24.4 degC, and another
+# has the sign in bit 7 of the temperature's tenths
+@pytest.mark.parametrize(
+    ("frame", "temp", "humidity"),
+    [(bytes([53, 0, 24, 4, 81]), 24_400, 53_000), (bytes([53, 0, 10, 0x81, 192]), -10_100, 53_000)],
+)
+def test_dht11_values(drivers: ModuleType, hal: Hal, script: Script, frame: bytes, temp: int, humidity: int) -> None:
+    (sensor,) = make(drivers, hal, Sensor("dht11", 4, None, {"temperature": 0, "humidity": 1}))
+    assert type(sensor._driver).__name__ == "DHT11"
+    script.steps = [frame]
+    assert reading(sensor, hal)[:2] == ([temp, humidity], [0, 0])
+    script.steps = [bytes([53, 0, 61, 0, 114])]
+    assert reading(sensor, hal)[1] == [FAULT_RANGE] * 2
 
 
 # ---- DS18B20
@@ -260,10 +299,48 @@ def test_a_missing_ds18b20_is_looked_for_and_found(drivers: ModuleType, hal: Hal
     script.roms = []
     assert reading(sensor, hal)[1] == [FAULT_MISSING]
     script.roms = [ROM_A]
+    hal.go(60_000)
     assert reading(sensor, hal)[1] == [0]
     scans = script.calls.count("scan")
     reading(sensor, hal)
     assert script.calls.count("scan") == scans, "a healthy bus is not searched"
+
+
+def test_a_shorted_bus_is_not_searched(drivers: ModuleType, hal: Hal, script: Script) -> None:
+    """Its zeros would look like a fork at every bit: the image's search goes on for seconds."""
+    sensor = probe(drivers, hal, script, scratchpad(0x0191))
+    script.shorted = True
+    assert reading(sensor, hal)[1] == [FAULT_ALL_ZERO]
+    assert "scan" not in script.calls and "convert" not in script.calls
+    script.shorted = False
+    hal.go(60_000)
+    assert reading(sensor, hal) == ([25_062], [0], 750)
+
+
+def test_a_bus_is_searched_once_a_round(drivers: ModuleType, hal: Hal, script: Script) -> None:
+    sensors = make(
+        drivers, hal, *[Sensor("ds18b20", 5, bytes([0x28, n]) + bytes(6), {"temperature": n}) for n in range(3)]
+    )
+    for sensor in sensors:
+        sensor.start(hal.now)
+        assert sensor.read(hal.now) and sensor.faults == [FAULT_MISSING]
+    script.roms = [ROM_A]
+    hal.go(60_000)
+    for sensor in sensors:
+        sensor.start(hal.now)
+    assert script.calls.count("scan") == 1
+
+
+def test_undefined_bits_of_a_lower_resolution_are_dropped(drivers: ModuleType, hal: Hal, script: Script) -> None:
+    nine_bits = bytearray(scratchpad(0x0197))
+    nine_bits[4] = 0x1F
+    sensor = probe(drivers, hal, script, bytes(nine_bits))
+    assert reading(sensor, hal)[:2] == ([25_000], [0])
+
+
+@pytest.mark.parametrize("raw", [126 * 16, -56 * 16])
+def test_ds18b20_beyond_its_range(drivers: ModuleType, hal: Hal, script: Script, raw: int) -> None:
+    assert reading(probe(drivers, hal, script, scratchpad(raw)), hal)[1] == [FAULT_RANGE]
 
 
 def test_several_on_one_bus_share_one_conversion(drivers: ModuleType, hal: Hal, script: Script) -> None:
@@ -303,44 +380,3 @@ def test_chip(drivers: ModuleType, hal: Hal) -> None:
     assert reading(sensor, hal) == ([41_000], [0], 0)
     hal.chip = None
     assert reading(sensor, hal)[1] == [FAULT_MISSING]
-
-
-# ---- actuator
-
-
-def test_outputs_follow_the_alarm_and_take_the_safe_state() -> None:
-    from isonode.actuator import Output
-    from isonode.settings import Actuator
-
-    class Pin:
-        def __init__(self, number: int, level: int) -> None:
-            self.levels = [level]
-
-        def value(self, level: int) -> None:
-            self.levels.append(level)
-
-    pins: list[Pin] = []
-
-    def make_pin(number: int, level: int) -> Pin:
-        pins.append(Pin(number, level))
-        return pins[-1]
-
-    state = SimpleNamespace(high=False, low=False, rate=False, fault_code=0)
-    relay = Output(Actuator("relay", 16, 0, ["high"], 1, 0), make_pin)
-    inverted = Output(Actuator("led", 2, 0, ["low", "rate"], 0, 1), make_pin)
-    steps = [
-        (("high", True), 1, 1),
-        (("low", True), 1, 0),
-        (("high", False), 0, 0),
-        (("fault_code", 6), 0, 0),
-        (("low", False), 0, 0),
-        (("fault_code", 0), 0, 1),
-        (("rate", True), 0, 0),
-        (("fault_code", 1), 0, 0),
-    ]
-    for (name, value), relay_level, inverted_level in steps:
-        setattr(state, name, value)
-        relay.follow(state)
-        inverted.follow(state)
-        assert (pins[0].levels[-1], pins[1].levels[-1]) == (relay_level, inverted_level), name
-    assert len(pins[0].levels) == 3, "a pin is written only when it changes"

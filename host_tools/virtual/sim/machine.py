@@ -59,6 +59,7 @@ class Pin:
             pin._shown = None
             pin._shown_count = 0  # events in this status period
             pin._writes = 0
+            pin.watch = None  # called with each level that is written, instead of reporting it: a bus clock
             _pins[number] = pin
         return pin
 
@@ -78,7 +79,9 @@ class Pin:
     def value(self, new=None):
         if new is not None:
             self._value = 1 if new else 0
-            if self._mode != self.IN:
+            if self.watch is not None:
+                self.watch(self._value)
+            elif self._mode != self.IN:
                 self._report(True)
             return None
         if self._mode == self.OUT or (self._mode == self.OPEN_DRAIN and not self._value):
@@ -150,6 +153,16 @@ def report_pins():
 
 def _pin_command(words):
     Pin(int(words[0])).drive(1 if words[1] == "1" else 0)
+
+
+def __getattr__(name):
+    """Buses are loaded by boards that have them."""
+    if name in ("SoftI2C", "I2C"):
+        from sim import i2c
+
+        i2c.etimedout = ETIMEDOUT
+        return i2c.SoftI2C
+    raise AttributeError("module 'machine' has no attribute '" + name + "'")
 
 
 def dht_readinto(pin, buf):

@@ -14,7 +14,9 @@ FAULT_ZERO = 2
 FAULT_MISSING = 3
 FAULT_POWER_ON = 4
 FAULT_SHORT = 5
-_FAULTS = {b"": 0, b"crc": 1, b"zero": 2, b"missing": 3, b"85": 4, b"short": 5}
+FAULT_WEDGED = 6
+FAULT_BUSY = 7
+_FAULTS = {b"": 0, b"crc": 1, b"zero": 2, b"missing": 3, b"85": 4, b"short": 5, b"wedged": 6, b"busy": 7}
 
 HOLD_S = 5  # board time a row may wait for the one before it to be read
 END_S = 2  # board time from the last row to the end: a conversion and its reading fit in
@@ -153,4 +155,3 @@ def fire():
     if _strobe is not None:
         _strobe.drive(1)
         _strobe.drive(0)
-

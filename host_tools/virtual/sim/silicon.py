@@ -26,8 +26,13 @@ bus_at = {}  # pin -> list of Ds18b20
 
 def attach(description):
     """Solder one sensor of the spec to its pin."""
-    pin = description["pin"]
     kind = description["type"]
+    if "scl" in description:
+        from sim import i2c
+
+        i2c.attach(description)
+        return
+    pin = description["pin"]
     if kind == "ds18b20":
         bus_at.setdefault(pin, []).append(
             Ds18b20(bytes.fromhex(description["rom"]), description.get("offset_milli", 0))

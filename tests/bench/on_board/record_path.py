@@ -77,7 +77,7 @@ class Node(app.Node):
         self.link = Link()
         self.models = Models()
         self.filters = [ChannelFilter(params)]
-        self.outputs = []
+        self.outputs = None
         self.sensors = [Sensor()]
         self.strobe = None
         self._pending = [False]
