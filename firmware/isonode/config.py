@@ -173,9 +173,9 @@ def _sampling(config, data):
 
 
 def _model_keys(data):
-    keys = []
+    found = []
     for i, item in enumerate(_list("model_keys", data, 0, 8)):
         where = "model_keys.%d" % i
         _keys(where, item, ("id", "key"))
-        keys.append(_hex(where + ".key", item.get("key"), 64))
-    return keys
+        found.append(_hex(where + ".key", item.get("key"), 64))
+    return found

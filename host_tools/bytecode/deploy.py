@@ -19,7 +19,7 @@ INLINE_BYTES = 512  # littlefs keeps a file up to an eighth of a block inside it
 _HERE = Path(__file__).resolve().parent
 _SIM = _HERE.parent / "virtual" / "sim"
 # The parts of the simulation that offer what a chip and its image offer: their names mean something to others.
-_CHIP = ("machine", "network", "esp32", "onewire_bus", "polling", "sockets", "timemod", "runner")
+_CHIP = ("machine", "i2c", "network", "esp32", "onewire_bus", "polling", "sockets", "timemod", "runner")
 
 
 def linked(found: Mapping[str, Path], scratch: Path, scripts: Iterable[str]) -> dict[str, Path]:

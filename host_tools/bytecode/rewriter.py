@@ -6,6 +6,7 @@ import ast
 from collections.abc import Callable
 from typing import Any
 
+from host_tools.bytecode.errors import BuildError
 from host_tools.bytecode.names import Names
 from host_tools.bytecode.program import Module, Program, Ref
 from host_tools.bytecode.scopes import Comprehension, Scope, class_scope, comprehension_scope, function_scope
@@ -41,7 +42,12 @@ class Rewriter(ast.NodeTransformer):
         if ref.name in constants:
             return ast.Constant(constants[ref.name])
         self.refs.add(ref)
-        return ast.Name(self._bind(ref), ast.Load())
+        bound = self._bind(ref)
+        for scope in self._scopes:
+            hidden = {scope.renamed.get(name) or self._names.of(name) for name in scope.names}
+            if bound in hidden and not scope.is_class:
+                raise BuildError(f"{self._module.target}: a local name would hide {ref.name} of {ref.module}")
+        return ast.Name(bound, ast.Load())
 
     def _module_object(self, name: str) -> ast.expr:
         ref = Ref(name, "")

@@ -202,6 +202,14 @@ def test_mistakes_are_named(target: str, text: str, says: str) -> None:
         linked({**SOURCES, target: text})
 
 
+def test_a_local_name_that_would_hide_a_linked_one_is_refused() -> None:
+    """`keys` is a method of MicroPython's dict and keeps its form: here a function, there a local variable."""
+    figures = SOURCES["node/figures.py"] + "def keys():\n    return 1\n"
+    app = "from node.figures import keys as _keys\ndef main(count):\n    keys = []\n    return keys, _keys()\n"
+    with pytest.raises(BuildError, match=r"node/app\.py: a local name would hide keys of node\.figures"):
+        linked({**SOURCES, "node/figures.py": figures, "node/app.py": app})
+
+
 @pytest.mark.micropython
 def test_all_of_micropythons_names_are_kept() -> None:
     """Attributes of the interpreter's own types and modules: renaming one of them would break a call into C."""
