@@ -31,7 +31,7 @@ OWNERS = {
     "network": ("firmware/isonode/hal.py",),
     "esp32": ("firmware/isonode/hal.py",),
     "umqtt": ("firmware/isonode/mqtt.py",),
-    "paho": ("gateway/ingest.py", "gateway/mqtt*", "host_tools/rollout.py", "host_tools/broker.py"),
+    "paho": ("gateway/mqtt*", "gateway/sinks/mqtt.py", "host_tools/rollout.py", "host_tools/broker.py"),
     "urllib3": ("gateway/sinks/https.py",),
     "starlette": ("host_tools/cloud/*",),
     "uvicorn": ("host_tools/cloud/*",),

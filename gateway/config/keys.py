@@ -164,14 +164,15 @@ def url(value: str) -> str | None:
         port = parts_.port
     except ValueError as exc:
         return f"is no URL: {exc}"
-    if parts_.scheme not in ("http", "https") or not parts_.hostname or port == 0:
-        return "must be https://HOST[:PORT][/PATH], or http:// for a loopback address"
+    secure = {"http": "https", "mqtt": "mqtts"}.get(parts_.scheme, parts_.scheme)
+    if secure not in ("https", "mqtts") or not parts_.hostname or port == 0:
+        return "must be https://HOST[:PORT][/PATH] or mqtts://HOST[:PORT], or http:// or mqtt:// for a loopback address"
     if parts_.username or parts_.password:
         return "must not contain credentials: use token_file"
-    if parts_.query or parts_.fragment:
-        return "must have neither query nor fragment"
-    if parts_.scheme == "http" and not is_loopback(parts_.hostname):
-        return "must be https: plain http is for a loopback address only"
+    if parts_.query or parts_.fragment or (secure == "mqtts" and parts_.path.strip("/")):
+        return "must have neither query nor fragment, and a broker's no path"
+    if parts_.scheme != secure and not is_loopback(parts_.hostname):
+        return f"must be {secure}: plain {parts_.scheme} is for a loopback address only"
     return None
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from gateway.config.keys import key, one_of, url
+from gateway.config.keys import key, matching, one_of, url
 from gateway.wire import ENCODINGS
 
 INTRO = """\
@@ -18,20 +18,38 @@ stored and acknowledged, and nothing is uploaded. A minimal one:
     token_file = "token"          # beside this file; its owner root, its group isotherm, its mode 0640
 """
 # What a sink of each type must be told, and such as what.
-_DESTINATIONS = {"https": ("url", "https://cloud.example"), "file": ("folder", "/media/readings")}
+_DESTINATIONS = {
+    "https": ("url", "https://cloud.example"),
+    "mqtt": ("url", "mqtts://broker.example"),
+    "file": ("folder", "/media/readings"),
+}
+_SCHEMES = {"http": "https", "https": "https", "mqtt": "mqtt", "mqtts": "mqtt"}
 
 
 @dataclass(frozen=True)
 class SinkConfig:
     """[sinks.NAME]"""
 
-    type: str = key("https", "kind of sink: https or file", check=one_of(tuple(_DESTINATIONS)))
-    url: str = key("", "https: where batches go: URL/v1/batches", check=lambda value: url(value) if value else None)
+    type: str = key("https", "kind of sink: https, mqtt or file", check=one_of(tuple(_DESTINATIONS)))
+    url: str = key(
+        "",
+        "https: where batches go: URL/v1/batches; mqtt: the broker",
+        check=lambda value: url(value) if value else None,
+    )
     folder: str = key("", "file: where NDJSON files go; it must exist")
     start: str = key(
         "oldest", "where a sink that is new to the store begins: oldest or newest", check=one_of(("oldest", "newest"))
     )
-    token_file: str = key("", 'file with a bearer token; "": none', live=True)
+    topic: str = key(
+        "isotherm", "mqtt: batches go to TOPIC/GATEWAY/batches", check=matching(r"[^#+\x00/][^#+\x00]{0,99}")
+    )
+    confirm: str = key(
+        "reply",
+        "mqtt: whose word moves the cursor: a receiver's reply, or the broker's puback",
+        check=one_of(("reply", "puback")),
+    )
+    username: str = key("", 'mqtt: user name, its password in token_file; "": none')
+    token_file: str = key("", 'file with a bearer token, or the password; "": none', live=True)
     ca_file: str = key("", "PEM file of authorities to trust instead of the system's; \"\": the system's")
     cert_file: str = key("", 'PEM file with a client certificate and its chain; "": none')
     key_file: str = key("", 'PEM file with its private key; "": it is in cert_file')
@@ -58,15 +76,16 @@ class SinkConfig:
         return self.folder if self.type == "file" else self.url
 
     def wrong(self, beside: Callable[[str], Path]) -> Iterator[tuple[str, str]]:
-        for kind, (name, such_as) in _DESTINATIONS.items():
-            value = getattr(self, name)
-            if kind == self.type and not value:
-                yield name, f"is missing: say where batches go, such as {such_as}"
-            if kind != self.type and value:
-                yield name, f'is for type "{kind}", this sink is type "{self.type}"'
+        name, such_as = _DESTINATIONS[self.type]
+        if not getattr(self, name):
+            yield name, f"is missing: say where batches go, such as {such_as}"
+        kind = _SCHEMES[self.url.partition(":")[0]] if self.url else self.type
+        for key_, kind_ in (("url", kind), ("folder", "file" if self.folder else self.type)):
+            if kind_ != self.type:
+                yield key_, f'is for type "{kind_}", this sink is type "{self.type}"'
         if self.key_file and not self.cert_file:
             yield "key_file", "is given without cert_file"
         for name in ("token_file", "ca_file", "cert_file", "key_file", "proxy_login_file"):
             value = getattr(self, name)
-            if value and not beside(value).is_file():
+            if value and (name != "key_file" or self.cert_file) and not beside(value).is_file():
                 yield name, f"is {value!r}: there is no file {beside(value)}"

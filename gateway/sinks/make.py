@@ -25,6 +25,18 @@ def make_sink(config: Config, name: str, connections: int, wall_s: Callable[[], 
 
         return FileSink(config.beside(sink.folder), config.gateway.id)
     tuning = make_tuning(config, name)
+    if sink.type == "mqtt":
+        from gateway.sinks.mqtt import MqttSink
+
+        return MqttSink(
+            sink.url,
+            config.gateway.id,
+            name,
+            tuning,
+            topic=sink.topic,
+            confirm=sink.confirm,
+            username=sink.username,
+        )
     from gateway.sinks.https import HttpSink
     from gateway.sinks.proxy import find
 

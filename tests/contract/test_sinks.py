@@ -20,7 +20,10 @@ from gateway.messages import Batch, DeviceInfo, Row
 from gateway.sinks.base import Sink, Tuning
 from gateway.sinks.file import FileSink
 from gateway.sinks.https import HttpSink
+from gateway.sinks.mqtt import MqttSink
 from tests.support.daemon import Answer, FakeCloud, Seen, read_body, reply
+from tests.support.mosquitto import Mosquitto
+from tests.support.mqtt_receiver import MqttReceiver
 
 BODY = b"compressed columns" * 10
 
@@ -86,8 +89,29 @@ class FileRig:
         return
 
 
-Rig = HttpRig | FileRig
-RIGS: list[type[HttpRig] | type[FileRig]] = [HttpRig, FileRig]
+class MqttRig:
+    """The MQTT sink, a real broker and a receiver that can fall silent."""
+
+    def __init__(self, folder: Path) -> None:
+        self._broker = Mosquitto(folder / "broker").start()
+        self._receiver = MqttReceiver(self._broker.port)
+        self.sink: Sink = MqttSink(
+            f"mqtt://127.0.0.1:{self._broker.port}", "gw-test", "s", Tuning(None, 10.0, PATIENT_S)
+        )
+
+    def take_away(self, away: bool) -> None:
+        self._receiver.script = (lambda *batch: {"code": 503}) if away else self._receiver.store
+
+    def rows(self) -> dict[int, int]:
+        return {number: read_body(body)["rows"] for number, body in self._receiver.stored.items()}
+
+    def close(self) -> None:
+        self._receiver.close()
+        self._broker.stop()
+
+
+Rig = HttpRig | FileRig | MqttRig
+RIGS: list[type[HttpRig] | type[FileRig] | type[MqttRig]] = [HttpRig, FileRig, MqttRig]
 
 
 @pytest.fixture(params=RIGS)

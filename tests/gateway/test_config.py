@@ -71,6 +71,12 @@ WRONG = {
     '[sinks.cloud]\ntype = "file"': "sinks.cloud.folder is missing",
     '[sinks.cloud]\ntype = "file"\nfolder = "x"\nurl = "https://x"': 'url is for type "https"',
     URL + 'folder = "x"': 'folder is for type "file"',
+    '[sinks.b]\ntype = "mqtt"\nurl = "https://x"': 'sinks.b.url is for type "https", this sink is type "mqtt"',
+    '[sinks.b]\nurl = "mqtts://x"': 'sinks.b.url is for type "mqtt", this sink is type "https"',
+    '[sinks.b]\ntype = "mqtt"\nurl = "mqtt://x"': "must be mqtts: plain mqtt is for a loopback address only",
+    '[sinks.b]\ntype = "mqtt"\nurl = "mqtts://x/topic"': "a broker's no path",
+    '[sinks.b]\ntype = "mqtt"\nurl = "mqtts://x"\ntopic = "a/#"': "sinks.b.topic is 'a/#', it must match",
+    URL + 'key_file = "x"': "sinks.cloud.key_file is given without cert_file",
     URL + "live_row = 5": "did you mean sinks.cloud.live_rows?",
     'gateway.data_dir = "a\\u0000b"': "contains a NUL",
 }
