@@ -19,7 +19,7 @@ from gateway import machine, wire
 from gateway.batcher import Batcher, Policy
 from gateway.config import Config, SinkConfig, load
 from gateway.control import ControlServer
-from gateway.describe import Channels, channels_of
+from gateway.describe import channels_of
 from gateway.errors import ConfigError, FatalError, GatewayError, StoreBusy
 from gateway.fate import Fate
 from gateway.figures import families
@@ -36,6 +36,7 @@ from gateway.reload import plan
 from gateway.sinks.make import make_sink, make_tuning
 from gateway.status import StatusServer
 from gateway.store import Reader, Store
+from gateway.third_party.stage import ThirdParty, end_session
 from gateway.uploader import Backoff, Circuit, Uploader
 
 log = logging.getLogger("isotherm")
@@ -123,6 +124,8 @@ class Gateway:
             self.metrics,
             backoff_max_s=config.mqtt.backoff_max_s,
         )
+        self._inputs: list[ThirdParty] = []
+        self._inputs_reader: Reader | None = None
         self._status_server: StatusServer | None = None
         self._status_reader: Reader | None = None
         self._control = ControlServer(config.control_path, self._change)
@@ -160,7 +163,7 @@ class Gateway:
             for name in self._config.sinks:
                 self._lanes[name] = self._build_sink(name, head_row)
             self._start_status()
-            self._own.begin(start_number(self._config.starts_path), self._known_devices())
+            self._make_inputs()
             self._store.start()
             started = True
             self._enrol()
@@ -169,6 +172,8 @@ class Gateway:
                 lane.batcher.start()
             self._control.start()
             self._link.start()
+            for source in self._inputs:
+                source.start()
             log.info("gateway %s runs; store %s", self._config.gateway.id, self._config.store_path)
             self._notifier.ready(self._summary())
             self._attend()
@@ -191,16 +196,35 @@ class Gateway:
             )
             self._lanes.pop(name).reader.close()
 
-    def _known_devices(self) -> dict[str, Channels]:
-        with closing(Reader(self._config.store_path)) as reader:
-            return {name: channels_of(meta) or () for name, (own, meta) in reader.known().items() if own}
+    def _make_inputs(self) -> None:
+        """What the gateway speaks for itself: third-party devices."""
+        config = self._config
+        reader = self._inputs_reader = Reader(config.store_path)
+        known = {name: meta or {} for name, (own, meta) in reader.known().items() if own}
+        self._own.begin(
+            start_number(config.starts_path), {name: channels_of(meta) or () for name, meta in known.items()}
+        )
+        if config.third_party:
+            self._inputs.append(
+                ThirdParty(config, self._own, self.metrics, known, lambda device: device in reader.known())
+            )
+        else:
+            end_session(config)
 
     def _shut_down(self, started: bool) -> None:
         self._control.stop()
         self._link.deafen()
+        for source in self._inputs:
+            source.deafen()
+        self._own.flush()
         if not self._store.stop(_STORE_STOP_S) and started:
             log.error("the store could not commit what was queued; it was not acknowledged, boards send it again")
         self._link.stop(_FLUSH_S)
+        self._ingest.stop()
+        for source in self._inputs:
+            source.stop(_FLUSH_S)
+        if self._inputs_reader is not None:
+            self._inputs_reader.close()
         for lane in self._lanes.values():
             lane.batcher.stop(_WORKERS_STOP_S)
             lane.uploader.stop(_WORKERS_STOP_S)
@@ -228,7 +252,8 @@ class Gateway:
                 self._reload()
 
     def _threads_live(self) -> bool:
-        return self._store.alive and self._link.alive and all(lane.batcher.alive for lane in self._lanes.values())
+        threads = [self._store.alive, self._link.alive, *(source.alive for source in self._inputs)]
+        return all(threads) and all(lane.batcher.alive for lane in self._lanes.values())
 
     def _summary(self) -> str:
         sinks = ", ".join(self._config.sinks) or "none"
@@ -247,6 +272,8 @@ class Gateway:
             self._config = decided.config
             logging.getLogger().setLevel(decided.config.log.level.upper())
             self._ingest.tune(decided.config.ingest.json_bytes_max)
+            for source in self._inputs:
+                source.tune(decided.config)
             for name, lane in self._lanes.items():
                 sink = decided.config.sinks[name]
                 lane.batcher.tune(_policy(sink))
@@ -337,6 +364,9 @@ class Gateway:
             messages = [ack_message(ack, now_s) for ack in sorted(news.acks, key=lambda a: a.boot)]
             self._link.publish(messages)
             self.metrics.add("ingest_acks_total", len(messages))
+        if news.receipts:
+            for source in self._inputs:
+                source.settle(news.receipts)
         for lane in self._lanes.values():
             lane.batcher.committed(news)
         self._own.flush()

@@ -8,13 +8,13 @@ room. Waiting for room is what stops the caller from reading its socket.
 from __future__ import annotations
 
 import json
-import logging
 import time
 from collections.abc import Callable
 from typing import Any
 
 from gateway.describe import channels_of
 from gateway.errors import MessageRejected
+from gateway.guard import LOG_EVERY_S, RateLimitedLog, parse_json
 from gateway.messages import EVENT_FIRST, EVENT_LAST, LOST, Ack, FrameIn, MetaIn, NoteIn
 from gateway.metrics import Metrics
 from gateway.models import check_state
@@ -22,39 +22,15 @@ from isocore import frame as frames
 from isocore import topics
 from isocore.errors import FrameError, TopicError
 
-log = logging.getLogger("isotherm.ingest")
-
 SUBSCRIPTIONS = tuple(
     f"{topics.ROOT}+/{leaf}" for leaf in (topics.UP, topics.META, topics.STATUS, topics.HEALTH, topics.MODEL_STATE)
 )
 _SEQ_MAX = (1 << 30) - 1
 _TOPICS_CACHED = 4096
-_LOG_EVERY_S = 10.0
 _META_ROWS = 1
 
 Out = FrameIn | MetaIn | NoteIn
 Put = Callable[[Out, int, bool], bool]
-
-
-class RateLimitedLog:
-    """At most one line per reason in `every_s`; the next one says how many were left out. Reasons are a fixed set."""
-
-    def __init__(self, every_s: float, clock_s: Callable[[], float]) -> None:
-        self._every_s = every_s
-        self._clock_s = clock_s
-        self._next_s: dict[str, float] = {}
-        self._left_out: dict[str, int] = {}
-
-    def warn(self, reason: str, text: str) -> bool:
-        """Log unless it is too soon. Returns whether it was logged."""
-        now_s = self._clock_s()
-        if now_s < self._next_s.get(reason, float("-inf")):
-            self._left_out[reason] = self._left_out.get(reason, 0) + 1
-            return False
-        self._next_s[reason] = now_s + self._every_s
-        left_out = self._left_out.pop(reason, 0)
-        log.warning("%s: %s%s", reason, text, f" ({left_out} more of this kind)" if left_out else "")
-        return True
 
 
 class Ingest:
@@ -76,8 +52,12 @@ class Ingest:
         self._json_bytes_max = json_bytes_max
         self._ours = ours
         self._wall_s = wall_s
-        self._log = RateLimitedLog(_LOG_EVERY_S, clock_s)
+        self._log = RateLimitedLog(LOG_EVERY_S, clock_s)
         self._topics: dict[str, tuple[str, str]] = {}
+
+    def stop(self) -> None:
+        """Tell what was not told yet."""
+        self._log.flush()
 
     def tune(self, json_bytes_max: int) -> None:
         """Another bound, from the next message on."""
@@ -156,15 +136,11 @@ class Ingest:
 
     def _other(self, device: str, leaf: str, payload: bytes, retained: bool) -> MetaIn | NoteIn:
         recv_unix_ms = int(self._wall_s() * 1000)
-        if len(payload) > self._json_bytes_max:
-            raise MessageRejected(
-                "size", f"{leaf} of {len(payload)} bytes; ingest.json_bytes_max is {self._json_bytes_max}"
-            )
         if leaf == topics.STATUS:
             if payload not in (b"online", b"offline"):
                 raise MessageRejected("status", "status is neither online nor offline")
             return NoteIn(device, "status", payload.decode("ascii"), recv_unix_ms)
-        document = _parse_json(payload)
+        document = parse_json(payload, self._json_bytes_max, leaf)
         if leaf == topics.MODEL_STATE:
             return NoteIn(device, "model_state", check_state(document), recv_unix_ms)
         if leaf == topics.HEALTH:
@@ -183,19 +159,6 @@ class Ingest:
         self._metrics.add("ingest_meta_cleaned_total", 1)
         self._log.warn("meta_channels", f"unusable names or units in the meta of {device}; its channels stay unnamed")
         return checked._replace(text=json.dumps({**document, "channels": None}))
-
-
-def _parse_json(payload: bytes) -> Any:
-    try:
-        return json.loads(payload.decode("utf-8"), parse_constant=_no_constant)
-    except RecursionError:
-        raise MessageRejected("json", "JSON is nested too deep") from None
-    except ValueError as exc:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
-        raise MessageRejected("json", f"not JSON: {exc}") from None
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not allowed")
 
 
 def _seq(value: Any) -> bool:

@@ -51,7 +51,10 @@ class MetaIn(NamedTuple):
 
 
 class NoteIn(NamedTuple):
-    """Last known text of one of a board's retained topics. `column`: status, model_state or health."""
+    """Last known text of one of a board's retained topics. `column`: status, model_state or health.
+
+    recv_unix_ms: 0 when it was retained at the broker: it is known now, but the device was not heard now.
+    """
 
     device: str
     column: str

@@ -25,7 +25,7 @@ from gateway.metrics import Metrics
 log = logging.getLogger("isotherm.mqtt")
 
 OUT_MAX = 10_000
-_CONNECT_TIMEOUT_S = 5.0
+CONNECT_TIMEOUT_S = 5.0
 _BACKOFF_MIN_S = 0.2
 _READ_BYTES = 65536
 _READS_PER_TURN = 200
@@ -60,7 +60,7 @@ class _BufferedSocket:
         return getattr(self._inner, name)
 
 
-class _Client(paho.Client):
+class Client(paho.Client):
     def _create_socket(self) -> Any:
         plain: Any = super()._create_socket()  # type: ignore[no-untyped-call, unused-ignore]
         # Acks are small and come in bursts: by RFC 896 (Nagle) each would wait for the broker to answer the one before.
@@ -69,7 +69,12 @@ class _Client(paho.Client):
 
 
 class BrokerLink:
-    """Connection to one broker. `on_message(topic, payload, retained)` runs in the link's thread."""
+    """Connection to one broker. `on_message(topic, payload, retained)` runs in the link's thread.
+
+    mqtt_session.py has the one that acknowledges by itself what it took.
+    """
+
+    prefix = "mqtt"  # of the metrics' names
 
     def __init__(
         self,
@@ -99,12 +104,13 @@ class BrokerLink:
         self._wake_w.setblocking(False)
         self._awake = False
         self._deaf = False
+        self._hung_up = False
         self._stop = threading.Event()
         self._flush_until_s = 0.0
         self._thread: threading.Thread | None = None
         self.connected = False
         self._refusal = ""
-        metrics.gauge("mqtt_connected", "1 while the broker answers.", lambda: int(self.connected))
+        metrics.gauge(f"{self.prefix}_connected", "1 while the broker answers.", lambda: int(self.connected))
 
     def start(self) -> None:
         """Start connecting; returns at once, a broker that is away is no error."""
@@ -139,7 +145,7 @@ class BrokerLink:
         self._stop.set()
         self._wake()
         if self._thread is not None:
-            self._thread.join(flush_s + _CONNECT_TIMEOUT_S + 1)
+            self._thread.join(flush_s + CONNECT_TIMEOUT_S + 1)
         if self._thread is None or not self._thread.is_alive():
             self._wake_r.close()
             self._wake_w.close()
@@ -159,6 +165,8 @@ class BrokerLink:
         silent = False
         while not self._stop.is_set():
             client = self._make_client()
+            self._refusal = ""
+            self._hung_up = False
             try:
                 client.connect(self._host, self._port, self._keepalive_s)
                 self._serve(client)
@@ -171,7 +179,7 @@ class BrokerLink:
             self._out.clear()
             if self._stop.is_set():
                 return
-            self._metrics.add("mqtt_disconnects_total", 1)
+            self._metrics.add(f"{self.prefix}_disconnects_total", 1)
             if was_connected:
                 attempt, silent = 0, False
             if not silent:
@@ -182,17 +190,16 @@ class BrokerLink:
             attempt += 1
 
     def _make_client(self) -> paho.Client:
-        client = _Client(
+        client = Client(
             CallbackAPIVersion.VERSION2,
             client_id=self._client_id,
             clean_session=True,  # frames are QoS 0, boards repeat what is not acknowledged: nothing to keep for us
             protocol=paho.MQTTv311,
             reconnect_on_failure=False,
         )
-        client.connect_timeout = _CONNECT_TIMEOUT_S
+        client.connect_timeout = CONNECT_TIMEOUT_S
         client.on_connect = self._connected
         client.on_message = self._message
-        self._refusal = ""
         return client
 
     def _connected(self, client: paho.Client, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
@@ -201,7 +208,7 @@ class BrokerLink:
             return
         client.subscribe(self._subscriptions)
         self.connected = True
-        self._metrics.add("mqtt_connects_total", 1)
+        self._metrics.add(f"{self.prefix}_connects_total", 1)
         log.info("connected to broker %s:%d as %s", self._host, self._port, self._client_id)
 
     def _message(self, _client: paho.Client, _data: Any, message: paho.MQTTMessage) -> None:
@@ -230,7 +237,7 @@ class BrokerLink:
             if sock in readable or pending:
                 turn_ends_s = time.monotonic() + _TURN_S
                 for _ in range(_READS_PER_TURN):
-                    if client.loop_read() != ok:
+                    if client.loop_read() != ok or self._hung_up:
                         return
                     if getattr(sock, "pending", int)() == 0 or time.monotonic() > turn_ends_s:
                         break
@@ -239,9 +246,13 @@ class BrokerLink:
             if client.loop_misc() != ok:
                 return
             if self._stop.is_set():
-                flushed = not self._out and not client.want_write()
+                flushed = self._idle() and not client.want_write()
                 if flushed or time.monotonic() > self._flush_until_s:
                     return
+
+    def _idle(self) -> bool:
+        """Nothing waits to be sent."""
+        return not self._out
 
     def _drain_wake(self) -> None:
         try:

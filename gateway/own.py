@@ -126,14 +126,16 @@ class Own:
         """True for a device of this gateway's, now or at a former start: nobody else may send in its name."""
         return name in self._devices or name in self._known
 
-    def device(self, name: str, device_class: str, channels: Channels = (), **more: object) -> OwnDevice:
+    def device(
+        self, name: str, device_class: str, channels: Channels = (), more: Mapping[str, object] | None = None
+    ) -> OwnDevice:
         """The device of that name, made when it is new; `more` goes into its meta. Raises ValueError for a bad name."""
         if not is_device_id(name) or not is_device_id(device_class):
             raise ValueError(f"a device's name and class must match [a-z0-9-]{{1,32}}, not {name!r}, {device_class!r}")
         with self._lock:
             found = self._devices.get(name)
             if found is None:
-                found = OwnDevice(self, name, device_class, self._known.get(name, ()), more)
+                found = OwnDevice(self, name, device_class, self._known.get(name, ()), more or {})
                 self._devices[name] = found
             for channel, unit in channels:
                 found.channel(channel, unit)
@@ -153,7 +155,7 @@ class Own:
 class OwnDevice:
     """One device: numbers its channels, and hands over what is made for it."""
 
-    def __init__(self, own: Own, name: str, device_class: str, channels: Channels, more: dict[str, object]) -> None:
+    def __init__(self, own: Own, name: str, device_class: str, channels: Channels, more: Mapping[str, object]) -> None:
         self.name = name
         self._own = own
         self._class = device_class
@@ -224,9 +226,13 @@ class OwnDevice:
         epoch = clock.epoch_unix_ms() if epoch_unix_ms is None else epoch_unix_ms
         return self._put(tuple(made), epoch, clock.unix_ms(), wait_s, receipt)
 
-    def note(self, column: str, text: str, wait_s: float = 0.0) -> bool:
-        """Keep a text of the device: status, model_state or health. False when there was no room."""
-        return self._own.put(NoteIn(self.name, column, text, self._own.clock.unix_ms()), 1, False, wait_s)
+    def note(self, column: str, text: str, wait_s: float = 0.0, fresh: bool = True) -> bool:
+        """Keep a text of the device: status, model_state or health. False when there was no room.
+
+        fresh: the device was heard just now.
+        """
+        when = self._own.clock.unix_ms() if fresh else 0
+        return self._own.put(NoteIn(self.name, column, text, when), 1, False, wait_s)
 
     def flush(self) -> None:
         """Hand on what waits, as far as there is room."""

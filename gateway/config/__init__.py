@@ -7,6 +7,7 @@ all taken from them. A new section is a class in a file of its own here, and one
     check.py     tables of a document into dataclasses, with every mistake at once
     base.py      [gateway] [mqtt] [ingest] [store] [metrics] [log]
     sinks.py     [sinks.NAME]
+    third_party.py  [third_party.NAME]
     document.py  the whole: Config, load, parse
 
 It starts nothing and opens nothing but the file.
@@ -15,5 +16,6 @@ It starts nothing and opens nothing but the file.
 from gateway.config.base import LOG_LEVELS
 from gateway.config.document import Config, load, parse
 from gateway.config.sinks import SinkConfig
+from gateway.config.third_party import ThirdPartyConfig
 
-__all__ = ["LOG_LEVELS", "Config", "SinkConfig", "load", "parse"]
+__all__ = ["LOG_LEVELS", "Config", "SinkConfig", "ThirdPartyConfig", "load", "parse"]

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from gateway.config import sinks as sinks_
+from gateway.config import third_party as third_party_
 from gateway.config.base import GatewayConfig, IngestConfig, LogConfig, MetricsConfig, MqttConfig, StoreConfig
 from gateway.config.check import FAULTS_MAX, Checker
 from gateway.config.keys import family, section
 from gateway.config.sinks import SinkConfig
+from gateway.config.third_party import ThirdPartyConfig
 from gateway.errors import ConfigError
 
 
@@ -27,6 +29,7 @@ class Config:
     store: StoreConfig = section(StoreConfig)
     metrics: MetricsConfig = section(MetricsConfig)
     log: LogConfig = section(LogConfig)
+    third_party: dict[str, ThirdPartyConfig] = family(third_party_.INTRO, what="a third-party table's name")
     sinks: dict[str, SinkConfig] = family(sinks_.INTRO, what="a sink's name")
 
     @property
@@ -49,6 +52,11 @@ class Config:
         return self.data_dir / "starts"
 
     @property
+    def session_path(self) -> Path:
+        """Where the daemon notes what the broker's session holds for third-party devices."""
+        return self.data_dir / "session.json"
+
+    @property
     def control_path(self) -> Path:
         """The socket over which commands ask the daemon for changes."""
         return self.data_dir / "control.sock"
@@ -61,6 +69,11 @@ class Config:
     def device_id(self) -> str:
         """Under which name the gateway's own records go."""
         return self.gateway.device or self.gateway.id
+
+    @property
+    def session_id(self) -> str:
+        """Client id of the persistent session that third-party devices' messages wait in."""
+        return f"{self.client_id}-session"
 
     def beside(self, name: str) -> Path:
         """A path as the configuration file means it."""

@@ -347,7 +347,7 @@ class FrameTable:
                 self._ledger_of(int(row[0]))
             device = self._devices[name] = int(row[0])
             self._seen_unix_ms[device] = row[1]
-        if abs(recv_unix_ms - self._seen_unix_ms[device]) >= _SEEN_STEP_MS:
+        if recv_unix_ms and abs(recv_unix_ms - self._seen_unix_ms[device]) >= _SEEN_STEP_MS:
             self._seen_unix_ms[device] = recv_unix_ms
             self._seen_dirty[device] = recv_unix_ms
         return device

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.ingest import Ingest, Out, RateLimitedLog, ack_message
+from gateway.guard import RateLimitedLog
+from gateway.ingest import Ingest, Out, ack_message
 from gateway.messages import Ack, FrameIn, MetaIn, NoteIn
 from gateway.metrics import Metrics
 from isocore import frame as frames
@@ -106,7 +107,8 @@ def test_a_retained_frame_is_refused(recorder: Recorder) -> None:
         ("status", b"", "status"),
         ("meta", b"", "json"),
         ("meta", b"\xff\xfe", "json"),
-        ("meta", b"[" * 8000, "json"),
+        ("meta", b"[" * 8000, "depth"),
+        ("health", b'{"a":1e999}', "json"),
         ("meta", b"[]", "meta"),
         ("meta", b"{}", "meta"),
         ("meta", b'{"v":2}', "meta"),
@@ -218,6 +220,22 @@ def test_log_lines_are_bounded_and_tell_what_they_left_out(caplog: pytest.LogCap
     now_s[0] = 10.0
     assert limited.warn("crc", "later")
     assert [r.getMessage() for r in caplog.records][-1] == "crc: later (500 more of this kind)"
+
+
+def test_what_was_left_out_is_summed_up(caplog: pytest.LogCaptureFixture) -> None:
+    now_s = [0.0]
+    limited = RateLimitedLog(10.0, lambda: now_s[0])
+    for reason, count in (("crc", 3), ("json", 5)):
+        for _ in range(count):
+            limited.warn(reason, "x")
+    now_s[0] = 11.0
+    limited.warn("topic", "x")
+    assert [r.getMessage() for r in caplog.records][-1] == "refused since, without a line each: crc 2, json 4"
+    limited.warn("topic", "x")
+    limited.flush()
+    assert [r.getMessage() for r in caplog.records][-1] == "refused since, without a line each: topic 1"
+    limited.flush()
+    assert len(caplog.records) == 5
 
 
 def test_ack_message() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.config import Config, SinkConfig, load, parse
+from gateway.config import Config, SinkConfig, ThirdPartyConfig, load, parse
 from gateway.config.keys import walk
 from gateway.example import example
 
@@ -126,11 +126,12 @@ def test_the_example_is_valid_as_it_is_and_with_every_key_set(tmp_path: Path) ->
     path = tmp_path / "gateway.toml"
     path.write_text(example(), encoding="utf-8")
     assert load(path) == parse(path, {})
-    text = example().replace("# [sinks.NAME]", "[sinks.cloud]")
+    text = example().replace("# [sinks.NAME]", "[sinks.cloud]").replace("# [third_party.NAME]", "[third_party.plugs]")
     text = re.sub(r"^#(\w+ = )", r"\1", text, flags=re.MULTILINE).replace('\nurl = ""', '\nurl = "https://a.example"')
-    document = tomllib.loads(text)
+    document = tomllib.loads(text.replace('preset = "json"', 'preset = "tasmota"'))
     assert parse(path, document).sinks["cloud"].url == "https://a.example"
     for heading, table, keys in walk(Config):
         if heading == f"[{table.name}]":
             assert set(document[table.name]) == {key.name for key in keys}
     assert set(document["sinks"]["cloud"]) == set(SinkConfig.__dataclass_fields__)
+    assert set(document["third_party"]["plugs"]) == set(ThirdPartyConfig.__dataclass_fields__)
