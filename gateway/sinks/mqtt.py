@@ -11,6 +11,7 @@ acknowledged in time. It knows no back-off and no store.
 
 from __future__ import annotations
 
+import ssl
 import threading
 from typing import Any
 from urllib.parse import urlsplit
@@ -47,6 +48,20 @@ class _Wait:
     def settle(self) -> None:
         self.settled = True
         self.woken.set()
+
+
+class _Client(paho.Client):
+    def _ssl_wrap_socket(self, tcp_sock: Any) -> ssl.SSLSocket:
+        """As paho's, which leaves a socket open whose handshake fails."""
+        assert self._ssl_context is not None
+        secured = self._ssl_context.wrap_socket(tcp_sock, server_hostname=self._host, do_handshake_on_connect=False)
+        try:
+            secured.settimeout(self.connect_timeout)
+            secured.do_handshake()
+        except (OSError, ValueError):  # ssl.CertificateError is both
+            secured.close()
+            raise
+        return secured
 
 
 class _Link:
@@ -270,7 +285,7 @@ class MqttSink:
         with self._lock:
             if self._current is not None and not self._current.ended:
                 return self._current
-            client = paho.Client(
+            client = _Client(
                 CallbackAPIVersion.VERSION2,
                 client_id=self._client_id,
                 protocol=paho.MQTTv5,
