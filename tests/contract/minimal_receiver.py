@@ -14,8 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-BODY_BYTES_MAX = 1 << 20
-TEXT_BYTES_MAX = 16 << 20
+BODY_BYTES_MAX, TEXT_BYTES_MAX = 1 << 20, 16 << 20
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS batches (gateway, batch, digest, PRIMARY KEY (gateway, batch));
 CREATE TABLE IF NOT EXISTS readings (device, boot, seq, kind, channel, value, unix_ms, trusted,
