@@ -54,6 +54,7 @@ class Keeper:
         self._clock_s = clock_s
         self._wall_s = wall_s
         self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()
         self._stop = threading.Event()
         self._wake = threading.Event()
         self._born_s = 0.0
@@ -125,8 +126,19 @@ class Keeper:
             self._wake.wait(_TICK_S)
             self._wake.clear()
 
+    def tidy(self) -> int:
+        """Steps until nothing is due."""
+        steps = 0
+        while self.step():
+            steps += 1
+        return steps
+
     def step(self) -> bool:
         """One thing that is due. A disk that fails is met again at the next step; nothing is half done."""
+        with self._lock:
+            return self._step()
+
+    def _step(self) -> bool:
         try:
             done = self._seal() or self._make_room() or self._check() or self._shrink()
             self._note_life()

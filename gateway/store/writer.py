@@ -185,6 +185,10 @@ class Store:
             self._lock.release()
         return drained
 
+    def tidy(self) -> int:
+        """Do at once, in the caller's thread, all that the keeper would do next. Returns how many steps that took."""
+        return self._keeper.tidy()
+
     @property
     def alive(self) -> bool:
         """False when the writer's thread ended, which it never should before `stop`."""

@@ -23,12 +23,12 @@ def run(settings: Settings) -> list[Result]:
     """Both ratios."""
     folder = settings.workdir("backlog")
     rows = int(settings.rows_million * 1_000_000)
-    source = folder / "filled.db"
+    source = folder / "filled" / "isotherm.db"
     settings.say(f"  filling a store with {rows:,} rows ...")
     stores.fill(source, rows)
-    size_mb = source.stat().st_size / 1e6
+    size_mb = stores.size_bytes(source) / 1e6
     stores.copy(source, folder / "full")
-    source.unlink()
+    stores.remove(source)
     label = f"{settings.rows_million:g} million stored rows"
     ingest: dict[str, list[float]] = {"full": [], "empty": []}
     start: dict[str, list[float]] = {"full": [], "empty": []}

@@ -28,7 +28,7 @@ def run(settings: Settings) -> list[Result]:
     with broker(folder) as mqtt:
         for delay_ms, aim in AIMS.items():
             rows = ROWS[delay_ms]
-            source = folder / f"filled-{rows}.db"
+            source = folder / f"filled-{rows}" / "isotherm.db"
             stores.fill(source, rows)
             rates, sizes, ends = [], [], []
             with Server(folder, delay_ms) as cloud:

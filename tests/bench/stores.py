@@ -1,6 +1,7 @@
 """Fills a gateway's store with rows that were received long ago, by SQL, since that is no part of what is measured.
 
-The schema is the gateway's own, made by its own migration. Rows, watermarks and ledger agree, as the daemon's would.
+The schema is the gateway's own, made by its own migration. Rows, watermarks and ledger agree, as the daemon's would, and
+the gateway's own keeper has sealed what it seals.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ import shutil
 import time
 from pathlib import Path
 
-from gateway.store import db
+from gateway.metrics import Metrics
+from gateway.store import Keep, Store, db
 from tests.bench.load import BOARDS, device_name
 
 _AGE_MS = 3_600_000  # older than sinks.backfill_after_s: all of it goes up by the backfill lane
@@ -43,11 +45,45 @@ def fill(path: Path, rows: int, boards: int = BOARDS) -> None:
     connection.execute("COMMIT")
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     connection.close()
+    seal(path)
+
+
+def seal(path: Path, keep: Keep | None = None) -> int:
+    """Let the keeper do all that is due. Returns how many steps that took."""
+    store = Store(
+        path,
+        Metrics(),
+        queue_rows=1000,
+        commit_rows=1000,
+        commit_ms=0,
+        check_ms=500,
+        on_commit=lambda news: None,
+        on_fatal=lambda exc: None,
+        keep=keep,
+    )
+    store.open()
+    store.start()
+    try:
+        return store.tidy()
+    finally:
+        store.stop(10.0)
 
 
 def copy(source: Path, folder: Path) -> None:
-    """Put a store where a daemon with this folder looks for its own, replacing what is there."""
+    """Put a store, all its files, where a daemon with this folder looks for its own, replacing what is there."""
     data = folder / "data"
     shutil.rmtree(data, ignore_errors=True)
     data.mkdir(parents=True)
-    shutil.copyfile(source, data / "isotherm.db")
+    for part in source.parent.glob(f"{source.name}*"):
+        shutil.copyfile(part, data / part.name)
+
+
+def size_bytes(path: Path) -> int:
+    """Main file and segments."""
+    return sum(part.stat().st_size for part in path.parent.glob(f"{path.name}*"))
+
+
+def remove(path: Path) -> None:
+    """All of a store."""
+    for part in path.parent.glob(f"{path.name}*"):
+        part.unlink()
