@@ -73,8 +73,9 @@ class StoreConfig:
     def wrong(self, beside: Callable[[str], Path]) -> Iterator[tuple[str, str]]:
         if "/" in self.file or self.file in ("", ".", ".."):
             yield "file", "must be a file name without a folder: the folder is gateway.data_dir"
-        if 0 < self.max_mib < 16 + self.reserve_mib:
-            yield "max_mib", f"must be 0 or at least {16 + self.reserve_mib}: the main file and the reserve need that"
+        least = 64 + self.reserve_mib
+        if 0 < self.max_mib < least:
+            yield "max_mib", f"must be 0 or at least {least}: main file, its log and the reserve need that"
 
 
 @dataclass(frozen=True)

@@ -193,6 +193,8 @@ class Keeper:
                 return self._leave(segment, "days")
             if (tight or age_s >= keep.uploaded_age_s) and self._is_uploaded(segment):
                 return self._leave(segment, "uploaded")
+        if over and self._empty_log():
+            return True
         doing = self._cut(all_segments) if over else None
         if doing != self.state.making_room:
             log.warning(
@@ -200,6 +202,17 @@ class Keeper:
             )
         self.state = self.state._replace(making_room=doing, bytes=used)
         return doing is not None and doing != "nothing left"
+
+    def _empty_log(self) -> bool:
+        """Before readings leave for want of room: write-ahead log and free pages are room as well."""
+        before, worth = self.used_bytes(), self._keep.max_bytes // 20
+        (free,) = self._db.execute("PRAGMA freelist_count").fetchone()
+        (page,) = self._db.execute("PRAGMA page_size").fetchone()
+        if free * page > worth:
+            self._change(lambda c: c.execute("VACUUM"), alone=True)
+        if self._disk.size(self._names.main + "-wal") > worth:
+            self._change(lambda c: c.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone(), alone=True)
+        return self.used_bytes() < before
 
     def _is_uploaded(self, segment: Segment) -> bool:
         """All sinks have it; where there is none nothing is ever uploaded."""

@@ -1,7 +1,7 @@
 """Fills a gateway's store with rows that were received long ago, by SQL, since that is no part of what is measured.
 
-The schema is the gateway's own, made by its own migration. Rows, watermarks and ledger agree, as the daemon's would, and
-the gateway's own keeper has sealed what it seals.
+The schema is the gateway's own, made by its own migration. Rows, watermarks and ledger agree, as the daemon's would,
+and the gateway's own keeper has sealed what it seals.
 """
 
 from __future__ import annotations

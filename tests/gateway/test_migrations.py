@@ -9,6 +9,7 @@ from gateway.store import Reader
 from gateway.store.db import SCHEMA_DIR
 from isocore.record import BOOT, HIGH_ON, LOST, SAMPLE
 from tests.gateway.conftest import Harness, frame_in
+from tests.gateway.test_store_segments import SMALL, Kept
 from tests.support.board_client import samples
 
 STEPS = sorted(SCHEMA_DIR.glob("[0-9]*.sql"))
@@ -60,3 +61,37 @@ def test_from_the_first_schema(tmp_path: Path) -> None:
     connection = sqlite3.connect(path)
     assert connection.execute("PRAGMA user_version").fetchone() == (len(STEPS),)
     connection.close()
+
+
+def test_a_backlog_of_the_schema_before_segments(tmp_path: Path) -> None:
+    """A store as the version before left it, frozen batch, half-sent lane and all, moves without losing a row."""
+    path = tmp_path / "store.db"
+    before_segments = next(i for i, step in enumerate(STEPS) if "segments" in step.name)
+    with make_store(path, before_segments) as old:
+        old.execute("INSERT INTO devices (device, name) VALUES (1, 'a')")
+        old.execute("INSERT INTO ledger (device, received, stored_reports) VALUES (1, 1000, 1000)")
+        old.execute("INSERT INTO boots VALUES (1, 1, 1000, 1000, 0, 0, 0)")
+        old.execute("INSERT INTO sinks VALUES ('cloud', 0, NULL)")
+        old.execute("INSERT INTO cursors VALUES ('cloud', 'live', 451)")
+        old.execute(
+            "INSERT INTO batches VALUES ('cloud', 9, 'live', 401, 450, 50, '[[1,50,0,0,0]]', 'gzip', '', x'00',"
+            " 'pending', NULL, 0)"
+        )
+        old.execute("INSERT INTO ledger_sink (sink, device, uploaded_reports) VALUES ('cloud', 1, 400)")
+        old.executemany(
+            "INSERT INTO readings VALUES (?,1,1,?,?,?,?,?,?,0,0,0)",
+            [(seq, seq, kind, channel, value, trend, up) for seq, kind, channel, value, up, trend in samples(1, 1000)],
+        )
+    old.close()
+    kept = Kept(path, SMALL._replace(uploaded_age_s=1e9))
+    assert kept.tidy() == 10
+    assert kept.totals()["present"] == 1000
+    kept.put("a", samples(1, 1100))
+    totals = kept.totals()
+    assert (totals["stored"], totals["duplicates"], totals["conflicts"]) == (1100, 1000, 0)
+    assert [batch.batch for batch in kept.reader.pending("cloud")] == [9]
+    assert kept.store.uploaded("cloud", 9)
+    assert kept.send() == 650
+    assert kept.snapshot()["ledger"]["devices"]["a"]["sinks"]["cloud"]["pending"] == 0
+    assert kept.keeper._shrink() is False, "too little to be worth a rewrite"
+    kept.close()
