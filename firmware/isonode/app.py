@@ -276,6 +276,7 @@ class Node:
         if hal.ticks_diff(net_now, self._figures_at) < 0:
             return
         self._figures_at = hal.ticks_add(net_now, _FIGURES_MS)
+        lazy.cool()
         counters = self.counters
         counters["free_heap_bytes"] = hal.heap_free_bytes()
         counters["model_io_errors"] = self.models.io_errors

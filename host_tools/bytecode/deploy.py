@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from host_tools.bytecode import overlays
 from host_tools.bytecode.kept import kept_names
 from host_tools.bytecode.linker import APPLICATION, link
 from host_tools.bytecode.names import NAMES_FILE, to_text
 
 LIBRARY_FOLDER = "lib"
+OVERLAYS_FILE = "overlays.toml"  # beside main.py
 BLOCK_BYTES = 4096  # erase block of the boards' flash
 INLINE_BYTES = 512  # littlefs keeps a file up to an eighth of a block inside its folder's metadata
 _HERE = Path(__file__).resolve().parent
@@ -33,7 +35,8 @@ def linked(found: Mapping[str, Path], scratch: Path, scripts: Iterable[str]) -> 
     libraries = {target: path for target, path in found.items() if target.startswith(LIBRARY_FOLDER + "/")}
     texts = {target: path for target, path in found.items() if target in scripts}
     modules = {target: path for target, path in found.items() if target not in libraries and target not in texts}
-    made = link(_read(modules), _read(texts), kept_names(libraries.values(), _chip_sources()))
+    cold = overlays.read(found[APPLICATION.replace(".", "/") + ".py"].parents[1] / OVERLAYS_FILE)
+    made = link(_read(modules), _read(texts), kept_names(libraries.values(), _chip_sources()), cold)
     files = {**libraries, **texts}
     for target, text in (*made.files.items(), (NAMES_FILE, to_text(made.names))):
         path = scratch / target

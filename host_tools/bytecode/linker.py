@@ -6,7 +6,8 @@ heap. So for deployment, and only there:
 
  1. modules that are always loaded together become one file (program.py says which); imports between them vanish
  2. constants are written where they are used; functions, methods and tables that nobody uses are left out
- 3. names that are the firmware's own become short ones. Left as they are: whatever MicroPython, a driver or a library
+ 3. functions that overlays.toml names leave for files that are loaded for a while (overlays.py)
+ 4. names that are the firmware's own become short ones. Left as they are: whatever MicroPython, a driver or a library
     gives a meaning to (kept.py), what main.py and boot.py say, any name that also occurs as a string, exceptions, and
     everything of the form __name__
 
@@ -18,13 +19,17 @@ both interpreters. Must not know what the firmware does.
 from __future__ import annotations
 
 import ast
+import copy
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from host_tools.bytecode import overlays
 from host_tools.bytecode.kept import identifiers, words
 from host_tools.bytecode.names import Names
-from host_tools.bytecode.program import Program
+from host_tools.bytecode.program import Module, Program, Ref
+from host_tools.bytecode.rewriter import Rewriter
+from host_tools.bytecode.scopes import bound_names
 from host_tools.bytecode.unit import Statement, Unit
 
 APPLICATION = "isonode.app"
@@ -39,24 +44,38 @@ class Linked:
 
 
 def link(
-    sources: Mapping[str, str], texts: Mapping[str, str], kept: AbstractSet[str], application: str = APPLICATION
+    sources: Mapping[str, str],
+    texts: Mapping[str, str],
+    kept: AbstractSet[str],
+    cold: Mapping[str, list[str]] | None = None,
+    application: str = APPLICATION,
 ) -> Linked:
     """sources: flash path -> source to be linked; texts: scripts that stay as they are; kept: see kept.kept_names.
 
-    application: the module that the device spends its life in. Raises BuildError.
+    cold: overlay -> functions, see overlays.py. application: the module that the device spends its life in. Raises
+    BuildError.
     """
     program = Program(sources, texts, application)
-    trees = [module.tree for module in program.modules.values()]
     foreign = _foreign_names(program)
     _drop_unused_methods(program, kept | foreign)
-    names = Names(trees, program.texts, kept | foreign)
-    units = {root: Unit(program, root, names) for root in sorted(set(program.unit_of.values()))}
-    for unit in units.values():
-        unit.claim_names()
-    for unit in units.values():
-        unit.rewrite(units)
-    _mark(program, units)
-    return Linked({unit.target: unit.source() for unit in units.values()}, names.back)
+    classes = overlays.listed_classes(program, cold or {})
+    functions = overlays.take_out(program, cold or {}, classes)
+    trees = [module.tree for module in program.modules.values()]
+    reserved = kept | foreign | {function.called for function in functions}
+    names = Names([*trees, *(function.node for function in functions)], program.texts, reserved)
+    statements = _statements(program, functions)
+    stays = _place(program, statements, classes)
+    units = _units(program, names, stays)
+    homes = {ref: units[one.home] for one in stays if not one.shared for ref in one.defines}
+    files = {
+        unit.target: unit.source(lambda ref: homes[ref] if ref.name else units[program.unit_of[ref.module]])
+        for unit in units.values()
+    }
+    back = {**names.back, **{f"{one.overlay}.{one.called}": one.ref.name for one in functions}}
+    return Linked(files, back)
+
+
+# ---- names
 
 
 def _foreign_names(program: Program) -> set[str]:
@@ -69,6 +88,9 @@ def _foreign_names(program: Program) -> set[str]:
                     found.update(alias.name.split("."))
                     found.add(alias.asname or alias.name)
     return found
+
+
+# ---- what nobody uses
 
 
 def _drop_unused_methods(program: Program, kept: AbstractSet[str]) -> None:
@@ -92,18 +114,133 @@ def _is_unused_method(node: ast.stmt, said: AbstractSet[str]) -> bool:
     return isinstance(node, ast.FunctionDef) and not node.name.startswith("__") and node.name not in said
 
 
-def _mark(program: Program, units: Mapping[str, Unit]) -> None:
-    """Keep what is reached from each unit's root module and from statements that do something."""
-    waiting: list[Statement] = []
-    for unit in units.values():
-        for statement in unit.statements:
-            if statement.does_something:
-                statement.kept = True
-                waiting.append(statement)
+# ---- statements and their files
+
+
+def _statements(program: Program, functions: list[overlays.ColdFunction]) -> list[Statement]:
+    """All top-level statements, in an order in which what is used comes first, and the functions of overlays."""
+    found = []
+    said = _attributes(program, functions) | ({overlays.LOADER.name} if functions else set())
+    for root in sorted(set(program.unit_of.values())):
+        for module in program.members(root):
+            for node in module.tree.body:
+                if not _is_dropped(program, node, module.name == root):
+                    found.append(_statement(program, module, node, root, said))
+    for each in functions:
+        module = program.modules[each.ref.module]
+        home = f"{overlays.FOLDER}.{each.overlay}"
+        found.append(Statement(module, each.node, home, {each.moved}, required=True, called=each.called))
+    nameless = Names([], [], set())
+    for one in found:  # a first reading, only to see what is used
+        rewriter = Rewriter(program, one.module, nameless, lambda ref: " ")
+        rewriter.visit(copy.deepcopy(one.node))
+        one.refs = {ref for ref in rewriter.refs if ref not in one.defines}
+    return found
+
+
+def _attributes(program: Program, functions: list[overlays.ColdFunction]) -> set[str]:
+    """Names by which something may reach into a module from outside."""
+    found: set[str] = set()
+    trees = [module.tree for module in program.modules.values()]
+    for tree in (*trees, *program.texts, *(function.node for function in functions)):
+        found |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)} | words(tree)
+        found |= {a.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for a in node.names}
+    return found
+
+
+def _is_dropped(program: Program, node: ast.stmt, is_root: bool) -> bool:
+    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+        return True  # a docstring
+    if isinstance(node, ast.ImportFrom):
+        is_const = node.module == "micropython" and [alias.name for alias in node.names] == ["const"]
+        return is_const or program.own_import(node) is not None
+    # what a module finds when asked is found here beforehand
+    return isinstance(node, ast.FunctionDef) and node.name == "__getattr__" and not is_root
+
+
+def _statement(program: Program, module: Module, node: ast.stmt, root: str, said: AbstractSet[str]) -> Statement:
+    names = bound_names([node])
+    shared = isinstance(node, ast.Import | ast.ImportFrom)
+    is_assignment = isinstance(node, ast.Assign) and all(isinstance(target, ast.Name) for target in node.targets)
+    droppable = shared or is_assignment or isinstance(node, ast.FunctionDef | ast.ClassDef)
+    is_constant = is_assignment and names <= set(module.constants)
+    from_outside = module.name == root and bool(names & said) and not shared
+    if is_constant:  # it stands wherever it is used, but for users who are handed the module itself
+        from_outside = from_outside and any(root in each.used_as_value for each in program.modules.values())
+    defines = {Ref(module.name, name) for name in names}
+    return Statement(module, node, root, defines, required=not droppable or from_outside, shared=shared)
+
+
+def _place(program: Program, statements: list[Statement], classes: Mapping[Ref, str]) -> list[Statement]:
+    """The statements that stay, each with its file: functions and tables that only one overlay uses go there.
+
+    A class goes there when it is listed; others may have objects that live on.
+    """
+    defining: dict[Ref, list[Statement]] = {}
+    for one in statements:
+        for ref in one.defines:
+            defining.setdefault(ref, []).append(one)
+    overlay_names = sorted({one.home for one in statements if one.called})
+    by_overlay = {
+        home: _reached(defining, [one for one in statements if one.called and one.home == home])
+        for home in overlay_names
+    }
+    living = [
+        one
+        for one in statements
+        if isinstance(one.node, ast.ClassDef)
+        and not one.defines & set(classes)
+        and any(id(one) in found for found in by_overlay.values())
+    ]
+    resident = _reached(defining, living + [one for one in statements if one.required and not one.called])
+    placed = []
+    for one in statements:
+        users = [home for home in overlay_names if id(one) in by_overlay[home]]
+        if one.shared or not (one.called or id(one) in resident or users):
+            continue
+        is_application = program.unit_of[one.module.name] == program.application
+        if not one.called and id(one) not in resident and len(users) == 1 and is_application and _is_fixed(one.node):
+            one.home = users[0]
+        placed.append(one)
+    return [each for one in statements for each in ([one] if one in placed else _copies(one, placed))]
+
+
+def _reached(defining: Mapping[Ref, list[Statement]], starts: list[Statement]) -> set[int]:
+    """What the statements in `starts` use, directly or not; functions of overlays are reached through stubs alone."""
+    found = {id(one) for one in starts}
+    waiting = list(starts)
     while waiting:
         for ref in waiting.pop().refs:
-            unit = units[program.unit_of[ref.module]]
-            for statement in unit.defining.get(ref, ()):
-                if not statement.kept:
-                    statement.kept = True
-                    waiting.append(statement)
+            for other in defining.get(ref, ()):
+                if id(other) not in found and not other.called:
+                    found.add(id(other))
+                    waiting.append(other)
+    return found
+
+
+def _copies(one: Statement, placed: list[Statement]) -> list[Statement]:
+    """An import from elsewhere, once for each file that uses it."""
+    if not one.shared:
+        return []
+    homes = sorted({user.home for user in placed if user.refs & one.defines})
+    return [replace(one, home=home) for home in homes]
+
+
+def _is_fixed(node: ast.stmt) -> bool:
+    """True for what is the same each time it is loaded."""
+    if isinstance(node, ast.Assign):
+        return isinstance(node.value, ast.Constant | ast.Tuple | ast.Dict | ast.UnaryOp | ast.BinOp)
+    return isinstance(node, ast.FunctionDef | ast.ClassDef)
+
+
+def _units(program: Program, names: Names, placed: list[Statement]) -> dict[str, Unit]:
+    by_home: dict[str, list[Statement]] = {}
+    for one in placed:
+        by_home.setdefault(one.home, []).append(one)
+    units = {}
+    for home, statements in by_home.items():
+        is_overlay = home.startswith(overlays.FOLDER + ".")
+        target = home.replace(".", "/") + ".py" if is_overlay else program.modules[home].target
+        units[home] = Unit(home, target, program, names)
+        units[home].claim(statements)
+    return units

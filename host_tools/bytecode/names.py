@@ -35,7 +35,8 @@ class Names:
         texts = list(texts)
         self.back: dict[str, str] = {}
         self._said = set(kept).union(*(identifiers(tree) for tree in (*trees, *texts)))
-        self._kept = set(kept).union(*(words(tree) for tree in trees), _exceptions(trees))
+        self.exceptions = _exceptions(trees)
+        self._kept = set(kept).union(*(words(tree) for tree in trees), self.exceptions)
         for tree in texts:
             self._kept |= identifiers(tree) | words(tree)
         self._keywords = set(kept).union(*(_keywords(tree) | words(tree) for tree in trees))

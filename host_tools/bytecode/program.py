@@ -2,8 +2,7 @@
 
 Units. A module that is imported inside a function (it is wanted for a while), that main.py names, that lazy.forget
 names, or that is used as a value, stays a file of its own. Everything that the application imports at its start
-becomes one file, the application's; a helper of one lazily loaded module joins that one. Must not know how names are
-rewritten.
+becomes one file, the application's. Must not know how names are rewritten.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ from host_tools.bytecode.errors import BuildError
 from host_tools.bytecode.scopes import bound_names
 
 SMALL_INT_MAX = (1 << 30) - 1
+LOADER_MODULE = "isonode.lazy"  # loads overlays (overlays.py)
 SHORT_TEXT = 10  # longer texts cost more when repeated than the name that they replace
 
 
@@ -53,6 +53,7 @@ class Program:
 
     def __init__(self, sources: Mapping[str, str], texts: Mapping[str, str], application: str) -> None:
         """sources: flash path -> source to be linked; texts: scripts that stay as they are; application: a module."""
+        self.application = application
         self.modules: dict[str, Module] = {}
         for target, text in sources.items():
             name = module_name(target)
@@ -166,7 +167,7 @@ class Program:
     # ---- units
 
     def _divide(self, application: str) -> dict[str, str]:
-        roots = {application}
+        roots = {application} | ({LOADER_MODULE} & set(self.modules))
         for module in self.modules.values():
             roots |= module.lazy_imports | module.used_as_value
             for node in ast.walk(module.tree):
@@ -178,12 +179,9 @@ class Program:
                     roots |= {ref.module for _, ref in self.own_import(node) or ()}
         units = {root: root for root in roots}
         self._claim(application, units)
-        wanted: dict[str, set[str]] = {}
         for root in sorted(roots - {application}):
             for name in self._reached(root, units):
-                wanted.setdefault(name, set()).add(root)
-        for name, by in sorted(wanted.items()):
-            units[name] = name if len(by) > 1 else next(iter(by))
+                units[name] = name  # not merged: what it defines may outlive the module that is forgotten
         return units
 
     def _claim(self, root: str, units: dict[str, str]) -> None:

@@ -6,6 +6,7 @@ import ast
 from collections.abc import Callable
 from typing import Any
 
+from host_tools.bytecode import overlays
 from host_tools.bytecode.errors import BuildError
 from host_tools.bytecode.names import Names
 from host_tools.bytecode.program import Module, Program, Ref
@@ -65,6 +66,10 @@ class Rewriter(ast.NodeTransformer):
         return self._local(name) or self._own_name(name)
 
     def visit_Name(self, node: ast.Name) -> ast.expr:
+        made = overlays.meant(node.id)
+        if made is not None:
+            self.refs.add(made)
+            return ast.Name(self._bind(made), ast.Load())
         local = self._local(node.id)
         if local is not None:
             return ast.Name(local, node.ctx)
@@ -81,10 +86,9 @@ class Rewriter(ast.NodeTransformer):
         base = node.value
         if isinstance(base, ast.Name) and base.id in self._module.imports and self._local(base.id) is None:
             ref = self._module.imports[base.id]
-            if not ref.name and self._program.unit_of[ref.module] != ref.module:
-                return self._global(Ref(ref.module, node.attr))  # the module is merged into some file
-            if not ref.name and isinstance(node.ctx, ast.Load):
-                self.refs.add(Ref(ref.module, node.attr))
+            constants = {} if ref.name else self._program.modules[ref.module].constants
+            if not ref.name and (node.attr in constants or self._program.unit_of[ref.module] != ref.module):
+                return self._global(Ref(ref.module, node.attr))  # a constant, or the module is merged into some file
         return ast.Attribute(self.visit(base), self._names.of(node.attr), node.ctx)
 
     def visit_Call(self, node: ast.Call) -> ast.expr:
@@ -111,7 +115,8 @@ class Rewriter(ast.NodeTransformer):
     # ---- scopes
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef:
-        name = self._stored(node.name)
+        moved = overlays.meant(node.name)
+        name = self._stored(node.name) if moved is None else self._bind(moved)
         decorators = [self.visit(each) for each in node.decorator_list]
         scope = self._renamed(function_scope(node))
         arguments = self._arguments(node.args, scope)

@@ -1,132 +1,95 @@
-"""One file of the image: a root module and the modules merged into it."""
+"""One file of the image: the statements that belong to it, what it calls their names, and its text."""
 
 from __future__ import annotations
 
 import ast
 import copy
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from host_tools.bytecode.names import Names
 from host_tools.bytecode.program import Module, Program, Ref
 from host_tools.bytecode.rewriter import Rewriter
-from host_tools.bytecode.scopes import bound_names
 
 
 @dataclass
 class Statement:
-    """A rewritten top-level statement, the module-level names it uses, and whether it stays."""
+    """A top-level statement: where it came from, the names it defines and uses, and the file it goes to.
 
+    required: it does something, or others reach it by name from outside. shared: an import from elsewhere, which each
+    file that needs it repeats.
+    """
+
+    module: Module
     node: ast.stmt
-    refs: set[Ref]
-    does_something: bool
-    kept: bool = False
+    home: str
+    defines: set[Ref]
+    required: bool
+    shared: bool = False
+    called: str = ""  # the name that a function of an overlay must have
+    refs: set[Ref] = field(default_factory=set)
 
 
 class Unit:
-    """`claim_names` on all units first, then `rewrite`, then mark what stays, then `source`."""
+    """`claim` the names of all units first, then take each unit's `source`."""
 
-    def __init__(self, program: Program, root: str, names: Names) -> None:
-        self.root = root
-        self.target = program.modules[root].target
-        self.statements: list[Statement] = []
-        self.defining: dict[Ref, list[Statement]] = {}
+    def __init__(self, name: str, target: str, program: Program, names: Names) -> None:
+        self.name = name
+        self.target = target
         self._program = program
         self._names = names
-        self._members = list(program.members(root))
-        self._bound: dict[Ref, str] = {}  # module-level name -> what this file calls it
-        self._imported: dict[Ref, tuple[str, str]] = {}  # one of another file -> what that one and this one call it
+        self._statements: list[Statement] = []
+        self._bound: dict[Ref, str] = {}  # its own module-level name -> what this file calls it
+        self._imported: dict[Ref, tuple[Unit, str, str]] = {}  # another file's: the file, what it calls it, our name
         self._taken: set[str] = set()
 
-    def claim_names(self) -> None:
-        """Give each module-level name its own. The root's come first: others reach them as attributes."""
-        for module in sorted(self._members, key=lambda member: member.name != self.root):
-            shared = _foreign_imports(self._program, module)
-            for name in sorted(module.defined):
-                new = self._names.of(name)
-                if new in self._taken and name not in shared:
-                    new = self._names.fresh(name)
+    def claim(self, statements: list[Statement]) -> None:
+        """Give each module-level name its own. The root module's come first: others reach them as attributes."""
+        self._statements = statements
+        for statement in sorted(statements, key=lambda one: (one.module.name != self.name, not one.called)):
+            for ref in sorted(statement.defines, key=lambda one: one.name):
+                new = statement.called or self._names.of(ref.name)
+                if not statement.shared and ref not in self._bound and self._must_differ(statement, ref, new):
+                    new = self._names.fresh(ref.name)
                 self._taken.add(new)
-                self._bound[Ref(module.name, name)] = new
+                self._bound[ref] = new
 
-    def bind(self, ref: Ref, units: Mapping[str, Unit]) -> str:
+    def _must_differ(self, statement: Statement, ref: Ref, new: str) -> bool:
+        """True when `new` is another's already, or a name that keeps its form and so may be one of a local variable."""
+        if new in self._taken:
+            return True
+        inner = not statement.called and statement.module.name != self.name
+        return inner and new == ref.name and new not in self._names.exceptions
+
+    def source(self, home: Callable[[Ref], Unit]) -> str:
+        """The file's text. home: the unit in which a name of another file is found."""
+        body: list[ast.stmt] = []
+        said: set[str] = set()
+        for statement in self._statements:
+            rewriter = Rewriter(self._program, statement.module, self._names, lambda ref: self._bind(ref, home))
+            made = rewriter.visit(copy.deepcopy(statement.node))
+            if statement.shared:
+                text = ast.unparse(ast.fix_missing_locations(made))
+                if text in said:
+                    continue
+                said.add(text)
+            body.append(made)
+        body[:0] = [self._import(ref) for ref in self._imported]
+        return ast.unparse(ast.fix_missing_locations(ast.Module(body, []))) + "\n"
+
+    def _bind(self, ref: Ref, home: Callable[[Ref], Unit]) -> str:
         """What this file calls a module-level name, or a module (name ""), of any unit."""
         if ref in self._bound:
             return self._bound[ref]
         if ref not in self._imported:
-            leaf = ref.module.rpartition(".")[2]
-            there = units[self._program.unit_of[ref.module]]._bound[ref] if ref.name else leaf
+            unit = home(ref)
+            there = unit._bound[ref] if ref.name else ref.module.rpartition(".")[2]
             here = self._names.fresh(ref.name or there) if there in self._taken else there
             self._taken.add(here)
-            self._imported[ref] = (there, here)
-        return self._imported[ref][1]
-
-    def rewrite(self, units: Mapping[str, Unit]) -> None:
-        """Rewrite all statements of the members."""
-        for module in self._members:
-            is_root = module.name == self.root
-            for node in module.tree.body:
-                if self._is_dropped(node, is_root):
-                    continue
-                rewriter = Rewriter(self._program, module, self._names, lambda ref: self.bind(ref, units))
-                made = rewriter.visit(copy.deepcopy(node))
-                stays = not _is_definition(node) or (is_root and not _is_private_constant(module, node))
-                statement = Statement(made, rewriter.refs, stays)
-                self.statements.append(statement)
-                for name in bound_names([node]):
-                    self.defining.setdefault(Ref(module.name, name), []).append(statement)
-
-    def _is_dropped(self, node: ast.stmt, is_root: bool) -> bool:
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
-            return True  # a docstring
-        if isinstance(node, ast.ImportFrom):
-            is_const = node.module == "micropython" and [alias.name for alias in node.names] == ["const"]
-            return is_const or self._program.own_import(node) is not None
-        # what a module finds when asked is found here beforehand
-        return isinstance(node, ast.FunctionDef) and node.name == "__getattr__" and not is_root
-
-    def source(self) -> str:
-        """The file's text, of what was marked as kept."""
-        used = set().union(*(statement.refs for statement in self.statements if statement.kept))
-        body: list[ast.stmt] = [self._import(ref) for ref in self._imported if ref in used]
-        said: set[str] = set()
-        for statement in self.statements:
-            if not statement.kept:
-                continue
-            if isinstance(statement.node, ast.Import | ast.ImportFrom):
-                text = ast.unparse(statement.node)
-                if text in said:
-                    continue
-                said.add(text)
-            body.append(statement.node)
-        return ast.unparse(ast.fix_missing_locations(ast.Module(body, []))) + "\n"
+            self._imported[ref] = (unit, there, here)
+        return self._imported[ref][2]
 
     def _import(self, ref: Ref) -> ast.ImportFrom:
-        there, here = self._imported[ref]
-        source = self._program.unit_of[ref.module] if ref.name else ref.module.rpartition(".")[0]
+        unit, there, here = self._imported[ref]
+        source = unit.name if ref.name else ref.module.rpartition(".")[0]
         return ast.ImportFrom(source, [ast.alias(there, None if here == there else here)], 0)
-
-
-def _is_definition(node: ast.stmt) -> bool:
-    """True for what may be left out when nobody uses it."""
-    if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Import | ast.ImportFrom):
-        return True
-    return isinstance(node, ast.Assign) and all(isinstance(target, ast.Name) for target in node.targets)
-
-
-def _is_private_constant(module: Module, node: ast.stmt) -> bool:
-    """True for `_NAME = const(5)`, which stands wherever it is used."""
-    if not isinstance(node, ast.Assign) or not isinstance(node.targets[0], ast.Name):
-        return False
-    name = node.targets[0].id
-    return name.startswith("_") and name in module.constants
-
-
-def _foreign_imports(program: Program, module: Module) -> set[str]:
-    """Names that a plain import from elsewhere binds: the same in all modules of a file."""
-    return {
-        alias.asname or alias.name
-        for node in module.tree.body
-        if isinstance(node, ast.Import) or (isinstance(node, ast.ImportFrom) and program.own_import(node) is None)
-        for alias in node.names
-    }

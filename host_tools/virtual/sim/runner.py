@@ -15,7 +15,7 @@ import io  # noqa: E402
 import json  # noqa: E402
 
 import vfs  # noqa: E402
-from sim import clock, flash, host, machine, network, player, silicon, sockets, state, timemod  # noqa: E402
+from sim import clock, flash, host, machine, names, network, player, silicon, sockets, state, timemod  # noqa: E402
 
 _UNIX_2000_S = 946_684_800
 _device = None
@@ -185,7 +185,7 @@ def main():
     vfs.umount("/")
     flash.mount(_device, "/")
     sys.path[:] = ["", ".frozen", "/lib"]
-    gc.collect()
+    names.make_room()
     host.emit(
         "boot",
         {"boot_count": state.boots, "cause": cause, "sim_heap_bytes": gc.mem_alloc(), "heap_free_bytes": gc.mem_free()},

@@ -18,7 +18,13 @@ MAIN = """
 from node import app
 app.main(7)
 """
+LAZY = Path(__file__).resolve().parents[3] / "firmware" / "isonode" / "lazy.py"
+COLD = {
+    "shed": ["node.shapes:Shape.grow", "node.shapes:Square.check", "node.app:Holder.__init__"],
+    "loft": ["node.figures:tally_all", "node.figures:Adder", "node.app:Holder.total", "node.app:Holder._half"],
+}
 SOURCES = {
+    "isonode/lazy.py": LAZY.read_text(),
     "node/__init__.py": 'VERSION = "1.2"\n',
     "node/errors.py": '''"""Errors."""
 class NodeError(Exception):
@@ -44,6 +50,16 @@ def tally(amount, scale_factor=2):
     global _count
     _count += amount * scale_factor
     return _count
+class Adder:
+    def __init__(self):
+        self.sum_so_far = 0
+    def take(self, value):
+        self.sum_so_far += value
+def tally_all(values, start_at=0):
+    adder = Adder()
+    for value in values:
+        adder.take(value)
+    return adder.sum_so_far + start_at
 def nobody_calls():
     return UNUSED_TABLE
 ''',
@@ -120,7 +136,9 @@ class Holder:
             setattr(self, name, settings.get(name))
         self._hal = hal
     def total(self):
-        return self.alpha_field + self.beta_field + self._hal.LIMIT
+        return self.alpha_field + self.beta_field + self._hal.LIMIT + self._half(2)
+    def _half(self, value):
+        return value // 2 + figures.tally_all((1, 2), start_at=1)
     def changed(self, amount, scale):
         self.last_change = amount * scale
 def main(start_value):
@@ -131,7 +149,7 @@ def main(start_value):
     square.on_change = state.changed
     print(SOFTWARE, WORD, PHRASE, BIG, figures.TABLE[1], figures.SPAN)
     print(state.total(), square.area, Shape.helper(2), square.grow(2), state.last_change, square.options["colour"])
-    print(square.check(), sorted([3, 1], key=lambda item: -item), port.resolve_name("h", port_number=5))
+    print(square.check(), sorted([3, 1], key=lambda item: -item), port.resolve_name("h", port_number=5), port.ticks_ms)
     from node import later
     print(later.parse_it("four"))
     try:
@@ -143,8 +161,8 @@ def main(start_value):
 }
 
 
-def linked(sources: dict[str, str] = SOURCES) -> Linked:
-    return link(sources, {"main.py": MAIN}, kept.kept_names([], []), application="node.app")
+def linked(sources: dict[str, str] = SOURCES, cold: dict[str, list[str]] | None = None) -> Linked:
+    return link(sources, {"main.py": MAIN}, kept.kept_names([], []), application="node.app", cold=cold)
 
 
 def run(folder: Path, files: dict[str, str]) -> str:
@@ -163,6 +181,30 @@ def test_a_linked_program_does_the_same(tmp_path: Path) -> None:
 
 def test_modules_merge_and_lazy_ones_stay() -> None:
     assert sorted(linked().files) == ["node/app.py", "node/later.py", "node/port.py"]
+
+
+def test_overlays_do_the_same_and_take_what_only_they_use(tmp_path: Path) -> None:
+    made = linked(cold=COLD).files
+    assert run(tmp_path / "linked", dict(made)) == run(tmp_path / "sources", SOURCES)
+    assert {"cold/shed.py", "cold/loft.py"} <= set(made)
+    assert "class" in made["cold/loft.py"] and made["node/app.py"].count("class ") == 5  # Adder went along
+    assert "f5" in made["cold/loft.py"] and "f5" not in made["node/app.py"]  # _half has no stub: only total calls it
+
+
+@pytest.mark.parametrize(
+    ("function", "says"),
+    [
+        ("node.nowhere:f", "there is no such module"),
+        ("node.shapes:Circle.grow", "there is no such class"),
+        ("node.shapes:Shape.shrink", "there is no such function"),
+        ("node.shapes:Shape.helper", "decorators"),
+        ("node.shapes:Square.__init__", "super"),
+        ("node.figures:tally", "global"),
+    ],
+)
+def test_what_cannot_be_an_overlay_is_named(function: str, says: str) -> None:
+    with pytest.raises(BuildError, match=says):
+        linked(cold={"shed": [function]})
 
 
 def test_what_nobody_uses_is_left_out_and_constants_stand_where_they_are_used() -> None:

@@ -1,0 +1,194 @@
+"""Overlays: functions that a board needs for seconds of its life, in files of their own that come and go.
+
+`firmware/overlays.toml` names them: one table, one list of functions a file. A method that is listed leaves its class;
+where it is called from outside its overlay, a stub of its name and arguments stands in its place, which has
+isonode.lazy load the file, call the function and let the file go again when it was not used for a while. Listed methods
+call each other directly. Functions and tables that only one overlay uses move there by themselves, and so do listed
+classes, whose objects must not outlive the call.
+
+Must not know names' short forms.
+"""
+
+from __future__ import annotations
+
+import ast
+import copy
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from host_tools.bytecode.errors import BuildError
+from host_tools.bytecode.kept import words
+from host_tools.bytecode.program import LOADER_MODULE, Module, Program, Ref
+
+FOLDER = "cold"
+LOADER = Ref(LOADER_MODULE, "cold")
+_LOADER = " cold"  # stands in a tree for LOADER, and the next, before "module:name", for a function that moved;
+_MOVED = " moved "  # no source can say them
+
+
+@dataclass
+class ColdFunction:
+    """A function that moved. ref: its module and `function` or `Class.method`; called: its name in the overlay."""
+
+    overlay: str
+    ref: Ref
+    called: str
+    node: ast.FunctionDef
+    body: list[ast.stmt]  # where it stood
+    at: int
+
+    @property
+    def moved(self) -> Ref:
+        """What it is known as from now on, beside the stub."""
+        return _moved(self.ref)
+
+
+def _moved(ref: Ref) -> Ref:
+    return Ref(ref.module, ref.name + _MOVED)
+
+
+def read(path: Path) -> dict[str, list[str]]:
+    """Overlay -> functions, each as `module:function` or `module:Class.method`. Raises BuildError."""
+    if not path.exists():
+        return {}
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise BuildError(f"{path}: {error}") from error
+    for name, functions in table.items():
+        if not name.isidentifier() or not isinstance(functions, list) or not all(isinstance(f, str) for f in functions):
+            raise BuildError(f"{path}: {name}: must be a list of functions, each as module:Class.method")
+    return table
+
+
+def listed_classes(program: Program, overlays: Mapping[str, list[str]]) -> dict[Ref, str]:
+    """The classes among what is listed, with their overlays: all their objects end with the overlay."""
+    found = {}
+    for ref, overlay in _listed(overlays).items():
+        if ref.module in program.modules:
+            for node in program.modules[ref.module].tree.body:
+                if isinstance(node, ast.ClassDef) and node.name == ref.name:
+                    found[ref] = overlay
+    return found
+
+
+def _listed(overlays: Mapping[str, list[str]]) -> dict[Ref, str]:
+    found: dict[Ref, str] = {}
+    for overlay, functions in overlays.items():
+        for text in functions:
+            module, _, name = text.partition(":")
+            found[Ref(module, name)] = overlay
+    return found
+
+
+def take_out(
+    program: Program, overlays: Mapping[str, list[str]], classes: Mapping[Ref, str]
+) -> list[ColdFunction]:
+    """Move the listed functions out of their modules, leaving stubs. Raises BuildError naming the function."""
+    homes = {ref: overlay for ref, overlay in _listed(overlays).items() if ref not in classes}
+    taken = [_find(program, ref, overlay, f"f{number}") for number, (ref, overlay) in enumerate(homes.items())]
+    for each in sorted(taken, key=lambda one: one.at, reverse=True):
+        each.body.remove(each.node)
+    for each in taken:
+        _Companions(each, program.modules[each.ref.module], homes).visit(each.node)
+    said = _said([module.tree for module in program.modules.values()] + [one.node for one in taken])
+    for each in sorted(taken, key=lambda one: one.at):
+        method = each.ref.name.rpartition(".")[2]
+        if "." not in each.ref.name or method in said or method.startswith("__"):
+            each.body.insert(min(each.at, len(each.body)), _stub(each))
+        elif not each.body:
+            each.body.append(ast.Pass())
+        each.node.name = f"{_MOVED}{each.ref.module}:{each.ref.name}"
+        program.modules[each.ref.module].defined.add(each.moved.name)
+    return taken
+
+
+def meant(name: str) -> Ref | None:
+    """What a name stands for that this file put into a tree; None for any other name."""
+    if name == _LOADER:
+        return LOADER
+    if name.startswith(_MOVED):
+        module, _, function = name.removeprefix(_MOVED).partition(":")
+        return _moved(Ref(module, function))
+    return None
+
+
+def _said(trees: list[ast.AST]) -> set[str]:
+    found: set[str] = set()
+    for tree in trees:
+        found |= words(tree)
+        found |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    return found
+
+
+def _find(program: Program, ref: Ref, overlay: str, called: str) -> ColdFunction:
+    label = f"overlays: {overlay}: {ref.module}:{ref.name}"
+    if ref.module not in program.modules:
+        raise BuildError(f"{label}: there is no such module")
+    body = program.modules[ref.module].tree.body
+    class_name, _, name = ref.name.rpartition(".")
+    if class_name:
+        classes = [node for node in body if isinstance(node, ast.ClassDef) and node.name == class_name]
+        if not classes:
+            raise BuildError(f"{label}: there is no such class")
+        body = classes[0].body
+    for at, node in enumerate(body):
+        if isinstance(node, ast.FunctionDef) and node.name == name:
+            _check(label, node)
+            return ColdFunction(overlay, ref, called, node, body, at)
+    raise BuildError(f"{label}: there is no such function")
+
+
+def _check(label: str, node: ast.FunctionDef) -> None:
+    arguments = node.args
+    if node.decorator_list or arguments.vararg or arguments.kwarg or arguments.kwonlyargs:
+        raise BuildError(f"{label}: decorators and starred arguments cannot be moved")
+    for each in ast.walk(node):
+        if isinstance(each, ast.Global | ast.Yield | ast.YieldFrom):
+            raise BuildError(f"{label}: a function with `global` or `yield` cannot be moved")
+        if isinstance(each, ast.Name) and each.id == "super":
+            raise BuildError(f"{label}: a method that calls super() cannot be moved")
+
+
+class _Companions(ast.NodeTransformer):
+    """`self.other(x)`, or `other(x)`, becomes a direct call where `other` is in the same overlay."""
+
+    def __init__(self, function: ColdFunction, module: Module, homes: Mapping[Ref, str]) -> None:
+        self._module = module
+        self._class = function.ref.name.rpartition(".")[0]
+        arguments = function.node.args.args
+        self._self = arguments[0].arg if self._class and arguments else ""
+        self._overlay = function.overlay
+        self._homes = homes
+
+    def _companion(self, ref: Ref) -> ast.Name | None:
+        if self._homes.get(ref) != self._overlay:
+            return None
+        return ast.Name(f"{_MOVED}{ref.module}:{ref.name}", ast.Load())
+
+    def visit_Call(self, node: ast.Call) -> ast.expr:
+        self.generic_visit(node)
+        function = node.func
+        if isinstance(function, ast.Attribute) and isinstance(function.value, ast.Name) and self._self:
+            other = self._companion(Ref(self._module.name, f"{self._class}.{function.attr}"))
+            if function.value.id == self._self and other is not None:
+                node.func = other
+                node.args.insert(0, ast.Name(self._self, ast.Load()))
+        elif isinstance(function, ast.Name):
+            ref = self._module.imports.get(function.id, Ref(self._module.name, function.id))
+            node.func = self._companion(ref) or function
+        return node
+
+
+def _stub(each: ColdFunction) -> ast.FunctionDef:
+    """def name(self, a, b=1): return cold("cold.overlay", "f3", self, a, b)"""
+    given = [ast.Name(argument.arg, ast.Load()) for argument in each.node.args.args]
+    where = [ast.Constant(f"{FOLDER}.{each.overlay}"), ast.Constant(each.called)]
+    call: ast.stmt = ast.Return(ast.Call(ast.Name(_LOADER, ast.Load()), [*where, *given], []))
+    if each.node.name == "__init__":
+        call = ast.Expr(call.value)  # type: ignore[attr-defined]
+    made = copy.copy(each.node)
+    made.body = [call]
+    return made
