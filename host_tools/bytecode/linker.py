@@ -165,8 +165,10 @@ def _statement(program: Program, module: Module, node: ast.stmt, root: str, said
     droppable = shared or is_assignment or isinstance(node, ast.FunctionDef | ast.ClassDef)
     is_constant = is_assignment and names <= set(module.constants)
     from_outside = module.name == root and bool(names & said) and not shared
-    if is_constant:  # it stands wherever it is used, but for users who are handed the module itself
-        from_outside = from_outside and any(root in each.used_as_value for each in program.modules.values())
+    if is_constant:  # it stands wherever it is used, but for scripts, and for users who are handed the module itself
+        is_value = any(root in each.used_as_value | each.lazy_imports for each in program.modules.values())
+        scripts = set().union(*(identifiers(tree) for tree in program.texts))
+        from_outside = from_outside and (is_value or bool(names & scripts))
     defines = {Ref(module.name, name) for name in names}
     return Statement(module, node, root, defines, required=not droppable or from_outside, shared=shared)
 

@@ -83,9 +83,7 @@ def _listed(overlays: Mapping[str, list[str]]) -> dict[Ref, str]:
     return found
 
 
-def take_out(
-    program: Program, overlays: Mapping[str, list[str]], classes: Mapping[Ref, str]
-) -> list[ColdFunction]:
+def take_out(program: Program, overlays: Mapping[str, list[str]], classes: Mapping[Ref, str]) -> list[ColdFunction]:
     """Move the listed functions out of their modules, leaving stubs. Raises BuildError naming the function."""
     homes = {ref: overlay for ref, overlay in _listed(overlays).items() if ref not in classes}
     taken = [_find(program, ref, overlay, f"f{number}") for number, (ref, overlay) in enumerate(homes.items())]

@@ -2,7 +2,8 @@
 
 Units. A module that is imported inside a function (it is wanted for a while), that main.py names, that lazy.forget
 names, or that is used as a value, stays a file of its own. Everything that the application imports at its start
-becomes one file, the application's. Must not know how names are rewritten.
+becomes one file, the application's; a helper of one lazily loaded module joins that one, unless it has classes. Must
+not know how names are rewritten.
 """
 
 from __future__ import annotations
@@ -179,9 +180,14 @@ class Program:
                     roots |= {ref.module for _, ref in self.own_import(node) or ()}
         units = {root: root for root in roots}
         self._claim(application, units)
+        wanted: dict[str, set[str]] = {}
         for root in sorted(roots - {application}):
             for name in self._reached(root, units):
-                units[name] = name  # not merged: what it defines may outlive the module that is forgotten
+                wanted.setdefault(name, set()).add(root)
+        for name, by in sorted(wanted.items()):
+            # objects of its classes may outlive the module that is forgotten
+            has_classes = any(isinstance(node, ast.ClassDef) for node in self.modules[name].tree.body)
+            units[name] = name if has_classes or len(by) > 1 else next(iter(by))
         return units
 
     def _claim(self, root: str, units: dict[str, str]) -> None:
