@@ -118,9 +118,12 @@ def status(config_path: Path, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(document, indent=2, sort_keys=True))
     else:
-        from gateway.report import print_status
+        import time
 
-        print_status(document)
+        from gateway.report import status_page
+        from gateway.screen import show
+
+        show(status_page(document, time.time()))
 
 
 @main.command()
@@ -145,9 +148,10 @@ def ledger(config_path: Path, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(document, indent=2, sort_keys=True))
     else:
-        from gateway.report import print_ledger
+        from gateway.report import ledger_page
+        from gateway.screen import show
 
-        print_ledger(document)
+        show(ledger_page(document))
     if document["differences"]:
         click.echo(f"isotherm-gateway: the ledger does not reconcile: {document['differences'][0]}", err=True)
         sys.exit(3)
@@ -177,9 +181,10 @@ def quarantine_list(config_path: Path, sink: str | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(entries, indent=2, sort_keys=True))
         return
-    from gateway.report import print_quarantine
+    from gateway.report import quarantine_page
+    from gateway.screen import show
 
-    print_quarantine(entries)
+    show(quarantine_page(entries))
 
 
 @quarantine.command("retry")

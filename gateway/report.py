@@ -1,112 +1,153 @@
-"""Status and ledger as text for people. It only formats documents it is given."""
+"""Status, ledger and quarantine for people: documents in, a page out. How a page looks is screen.py's.
+
+It asks nobody: `now_unix_s` is given. What devices and receivers said may hold anything: screen.py makes it printable.
+"""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-import click
+from gateway.screen import Cell, Page, bad, good, poor
+
+_SILENT_S = 7500.0  # two heartbeats of an hour and some: as the alert IsothermDeviceSilent
+_MINUTE_S, _HOUR_S, _DAY_S = 60, 3600, 86400
 
 
-def print_status(document: dict[str, Any]) -> None:
-    """The /status document on a screen."""
-    broker = document["broker"]
+def status_page(document: dict[str, Any], now_unix_s: float) -> Page:
+    """The /status document."""
+    broker, store, ledger = document["broker"], document["store"], document["ledger"]
+    page = Page()
+    cares = list(_cares(document, now_unix_s))
+    page.line("gateway", f"{document['gateway']}, version {document['version']}, up {span(document['uptime_s'])}")
+    page.line(
+        "broker", f"{broker['host']}:{broker['port']} ", good("connected") if broker["connected"] else bad("away")
+    )
+    page.line(
+        "store", f"{store['file']} ", bad(f"failing: {store['failing']}") if store["failing"] else good("written")
+    )
+    rejected = ", ".join(f"{n:,} {why}" for why, n in sorted(document["ingest"]["rejected"].items())) or "none"
+    page.line("ingest", f"{document['ingest']['records']:,} records since the start; refused messages: {rejected}")
+    page.line("ledger", good("reconciles") if ledger["balanced"] else bad("does not reconcile"))
+    page.line("", totals_text(ledger["totals"]))
+    if document["sinks"]:
+        page.table(
+            ("sink", "destination", "state", ">waiting", ">on their way", ">quarantined"),
+            [_sink_row(name, sink) for name, sink in document["sinks"].items()],
+        )
+    if document["devices"]:
+        page.table(
+            ("device", "class", "status", "heard", ">boot", ">durable up to", "model"),
+            [_device_row(name, device, now_unix_s) for name, device in document["devices"].items()],
+        )
+    page.notes("needs care", cares)
+    return page
+
+
+def _cares(document: dict[str, Any], now_unix_s: float) -> Iterator[str]:
+    """What somebody should look at, the gravest first."""
     store = document["store"]
-    click.echo(f"gateway   {document['gateway']} {document['version']}, up {document['uptime_s']:.0f} s")
-    link = "connected" if broker["connected"] else "away"
-    click.echo(f"broker    {broker['host']}:{broker['port']} {link}")
-    click.echo(f"store     {store['file']}" + (f"  FAILING: {store['failing']}" if store["failing"] else ""))
+    if not document["ledger"]["balanced"]:
+        yield "the ledger does not reconcile: keep the store as it is, see `isotherm-gateway ledger`"
+    if store["failing"]:
+        yield f"the store cannot be written ({store['failing']}): nothing is acknowledged, boards keep it all"
+    if not document["broker"]["connected"]:
+        yield "the broker is away: no board is heard"
     if store["set_aside"]:
-        click.echo(f"          a damaged store was set aside as {store['set_aside']}")
-    rejected = ", ".join(f"{k} {v}" for k, v in sorted(document["ingest"]["rejected"].items())) or "none"
-    click.echo(f"ingest    {document['ingest']['records']} records, rejected: {rejected}")
+        yield f"a damaged store was set aside as {store['set_aside']}"
     for name, sink in document["sinks"].items():
-        state = f"failing: {sink['last_error']}" if sink["last_error"] else "answers"
-        click.echo(f"sink      {name} {sink['url']} {state}")
-        waiting = sum(sink["unfrozen_rows"].values())
-        click.echo(
-            f"          {sink['pending']['rows']} rows in {sink['pending']['batches']} batches on their way,"
-            f" up to {waiting} rows waiting, {sink['quarantined']['rows']} rows quarantined"
-        )
-    balance = "reconciles" if document["ledger"]["balanced"] else "DOES NOT RECONCILE"
-    click.echo(f"ledger    {balance}: {_totals(document['ledger']['totals'])}")
-    if not document["devices"]:
-        return
-    click.echo("")
-    now_s = time.time()
-    rows = [("device", "class", "status", "seen", "boot", "durable", "model")]
-    for name, device in document["devices"].items():
-        seen = device["last_seen_unix_ms"]
-        model = device["model_state"] or {}
-        rows.append(
-            (
-                name,
-                device["class"] or "-",
-                device["status"] or "-",
-                f"{max(0.0, now_s - seen / 1000):.0f} s ago" if seen else "-",
-                str(device["boot"] or "-"),
-                str(device["covered_seq"] or "-"),
-                f"{model['sequence']} {model['state']}" if model else "-",
-            )
-        )
-    _table(rows)
+        if sink["last_error"]:
+            yield f"sink {name}: {sink['last_error']}; batches are kept and tried again"
+        count = sink["quarantined"]["batches"]
+        if count:
+            yield f"sink {name} refused {count} batches: `isotherm-gateway quarantine list` says why"
+    silent = [name for name, device in document["devices"].items() if _silent_s(device, now_unix_s) > _SILENT_S]
+    if silent:
+        rest = f" and {len(silent) - 5} more" if len(silent) > 5 else ""
+        yield f"not heard for more than {span(_SILENT_S)}: {', '.join(silent[:5])}{rest}"
 
 
-def print_ledger(document: dict[str, Any]) -> None:
-    """The ledger document on a screen."""
-    rows = [
-        (
-            "device",
-            "stored",
-            "reports",
-            "events",
-            "uploaded",
-            "pending",
-            "quarantined",
-            "dropped",
-            "duplicates",
-            "lost",
-            "gap",
-        )
-    ]
-    for name, entry in document["ledger"]["devices"].items():
-        sinks = entry["sinks"].values()
-        uploaded = sum(v for s in sinks for k, v in s.items() if k.startswith("uploaded"))
-        quarantined = sum(v for s in sinks for k, v in s.items() if k.startswith("quarantined"))
-        dropped = sum(v for s in sinks for k, v in s.items() if k.startswith("dropped"))
-        pending = sum(s["pending"] for s in sinks)
-        figures = (entry["stored"], entry["stored_reports"], entry["stored_events"], uploaded, pending, quarantined)
-        rest = (dropped, entry["duplicates"], entry["lost"], entry["gap"])
-        rows.append((name, *map(str, figures), *map(str, rest)))
-    _table(rows)
-    click.echo("")
-    click.echo(_totals(document["ledger"]["totals"]))
-    for difference in document["differences"]:
-        click.echo(f"DIFFERENCE {difference}")
-    if not document["differences"]:
-        click.echo("Ledger and rows agree.")
-
-
-def print_quarantine(entries: Sequence[dict[str, Any]]) -> None:
-    """Refused batches on a screen."""
-    if not entries:
-        click.echo("Nothing is in quarantine.")
-        return
-    rows = [("sink", "batch", "lane", "rows", "reason")]
-    rows += [(e["sink"], str(e["batch"]), e["lane"], str(e["rows"]), e["reason"] or "-") for e in entries]
-    _table(rows)
-
-
-def _totals(totals: dict[str, int]) -> str:
+def _sink_row(name: str, sink: dict[str, Any]) -> tuple[Cell, ...]:
+    refused = sink["quarantined"]["rows"]
     return (
-        f"{totals['stored']} stored ({totals['stored_reports']} reports, {totals['stored_events']} events),"
-        f" {totals['duplicates']} duplicates dropped, {totals['conflicts']} conflicts, {totals['lost']} lost on boards,"
-        f" {totals['gap']} missing without a word"
+        name,
+        sink["url"],
+        poor(f"failing {sink['failures_in_a_row']}x") if sink["last_error"] else good("answers"),
+        f"{sum(sink['unfrozen_rows'].values()):,}",
+        f"{sink['pending']['rows']:,}",
+        bad(f"{refused:,}") if refused else "0",
     )
 
 
-def _table(rows: Sequence[Sequence[str]]) -> None:
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    for row in rows:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+def _device_row(name: str, device: dict[str, Any], now_unix_s: float) -> tuple[Cell, ...]:
+    seen_ms, model, status = device["last_seen_unix_ms"], device["model_state"], device["status"]
+    heard = f"{span(now_unix_s - seen_ms / 1000)} ago" if seen_ms else "-"
+    return (
+        name,
+        device["class"] or "-",
+        good(status) if status == "online" else status or "-",
+        poor(heard) if _silent_s(device, now_unix_s) > _SILENT_S else heard,
+        f"{device['boot']:,}" if device["boot"] else "-",
+        f"{device['covered_seq']:,}" if device["covered_seq"] else "-",
+        f"{model.get('sequence', '?')} {model.get('state', '?')}" if isinstance(model, dict) else "-",
+    )
+
+
+def _silent_s(device: dict[str, Any], now_unix_s: float) -> float:
+    seen_ms = device["last_seen_unix_ms"]
+    return now_unix_s - seen_ms / 1000 if seen_ms else 0.0
+
+
+def ledger_page(document: dict[str, Any]) -> Page:
+    """The ledger document."""
+    rows = []
+    for name, entry in document["ledger"]["devices"].items():
+        sinks = entry["sinks"].values()
+        sums = [
+            sum(v for s in sinks for k, v in s.items() if k.startswith(what))
+            for what in ("uploaded", "pending", "quarantined", "dropped", "skipped")
+        ]
+        figures = (entry["stored"], entry["stored_reports"], entry["stored_events"], *sums)
+        rest = (entry["duplicates"], entry["lost"], entry["gap"])
+        rows.append((name, *(f"{n:,}" for n in (*figures, *rest))))
+    page = Page()
+    names = ("stored", "reports", "events", "uploaded", "pending", "quarantined", "dropped", "skipped")
+    page.table(("device", *(f">{name}" for name in (*names, "duplicates", "lost", "gap"))), rows)
+    page.line("", totals_text(document["ledger"]["totals"]))
+    if document["differences"]:
+        page.notes("differences", document["differences"])
+    else:
+        page.line("", good("Ledger and rows agree."))
+    return page
+
+
+def quarantine_page(entries: Sequence[dict[str, Any]]) -> Page:
+    """Refused batches."""
+    page = Page()
+    if not entries:
+        page.line("", "Nothing is in quarantine.")
+        return page
+    rows = [(e["sink"], str(e["batch"]), e["lane"], f"{e['rows']:,}", e["reason"] or "-") for e in entries]
+    page.table(("sink", ">batch", "lane", ">rows", "reason"), rows)
+    return page
+
+
+def totals_text(totals: dict[str, int]) -> str:
+    """The sums of a ledger in one sentence."""
+    return (
+        f"{totals['stored']:,} stored ({totals['stored_reports']:,} reports, {totals['stored_events']:,} events),"
+        f" {totals['duplicates']:,} duplicates dropped, {totals['conflicts']:,} conflicts, {totals['lost']:,} lost on"
+        f" boards, {totals['gap']:,} missing without a word"
+    )
+
+
+def span(seconds: float) -> str:
+    """A stretch of time in its two largest units."""
+    whole = max(0, round(seconds))
+    if whole < _MINUTE_S:
+        return f"{whole} s"
+    if whole < _HOUR_S:
+        return f"{whole // _MINUTE_S} min"
+    if whole < _DAY_S:
+        return f"{whole // _HOUR_S} h {whole % _HOUR_S // _MINUTE_S} min"
+    return f"{whole // _DAY_S} d {whole % _DAY_S // _HOUR_S} h"

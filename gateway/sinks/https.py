@@ -154,4 +154,5 @@ class HttpSink:
 
 
 def _short(exc: Exception) -> str:
-    return str(exc)[:160] or type(exc).__name__
+    """Without the pool's own description of itself, which stands before what went wrong."""
+    return str(exc).rpartition("): ")[2][:160] or type(exc).__name__

@@ -52,6 +52,16 @@ def test_status_of_nobody(good: Path) -> None:
     assert "does not run" in err
 
 
+@pytest.mark.parametrize(("typed", "offered"), [("quar", ["quarantine"]), ("quarantine ", ["drop", "list", "retry"])])
+def test_the_shell_completes(monkeypatch: pytest.MonkeyPatch, typed: str, offered: list[str]) -> None:
+    monkeypatch.setenv("COMP_WORDS", f"isotherm-gateway {typed}")
+    monkeypatch.setenv("COMP_CWORD", str(len(typed.split(" "))))
+    result = CliRunner().invoke(
+        main, [], prog_name="isotherm-gateway", env={"_ISOTHERM_GATEWAY_COMPLETE": "bash_complete"}
+    )
+    assert sorted(line.partition(",")[2] for line in result.stdout.split()) == offered
+
+
 def test_a_folder_that_cannot_be_made(good: Path) -> None:
     (good.parent / "data").write_text("a file", encoding="utf-8")
     code, _, err = run("run", "--config", str(good))
