@@ -15,7 +15,7 @@ from isocore.filter import ChannelFilter
 from isocore.model import ChannelParams
 from isocore.record import BOARD_CHANNEL, BOOT, FAULT, FAULT_RANGE, HIGH_ON, LOW_ON, RATE_ON
 from isonode import crash, hal, lazy, report, sensors
-from isonode.clock import Clock
+from isonode.clock import SOURCE_GATEWAY, SOURCE_RTC, SOURCE_SNTP, Clock
 from isonode.health import Health, new_counters
 from isonode.link import Link
 from isonode.models import Models
@@ -81,6 +81,7 @@ class Node:
         self._figures_at = hal.net_ticks_ms()
         self._watchdog = None
         self._judged = False
+        self._sntp = None
         self.strobe = None
         self._events = 0
 
@@ -97,7 +98,12 @@ class Node:
         """Everything that touches hardware or flash beyond the constructor; then the first record: this boot."""
         settings = self.settings
         if settings.clock == "rtc":
-            self._set_wall(*hal.wall())
+            wall_s, wall_ms = hal.wall()
+            self._set_wall(wall_s, wall_ms, SOURCE_RTC)
+        elif settings.clock == "sntp":
+            from isonode.sntp import Sntp
+
+            self._sntp = Sntp(hal, self.poll, self._time_servers, settings.ntp_port, settings.ntp_every_s)
         self.models.open(self._unix_s(), self.crashes > 0)
         if self.safe:
             self.models.stand_by()
@@ -267,6 +273,10 @@ class Node:
     def _housekeeping(self):
         if self.models.on_trial and self.models.step(hal.net_ticks_ms(), hal.ticks_diff):
             self._use_model()
+        if self._sntp is not None:
+            wall = self._sntp.step()
+            if wall is not None:
+                self._set_wall(wall[0], wall[1], SOURCE_SNTP)
         if self.models.changed:
             report.publish_model(self)
         if self.outputs is not None:
@@ -345,12 +355,16 @@ class Node:
     def _on_ack(self, unix_s, ms):
         if self.models.on_trial:
             self.models.on_ack()
-        if self.settings.clock == "gateway":
-            self.clock.advance()
-            self._set_wall(unix_s - _EPOCH_BASE_UNIX_S, ms)
+        if self.settings.clock != "rtc":
+            self._set_wall(unix_s - _EPOCH_BASE_UNIX_S, ms, SOURCE_GATEWAY)
 
-    def _set_wall(self, wall_s, wall_ms):
-        if self.clock.set_wall(wall_s, wall_ms):
+    def _time_servers(self):
+        """Servers to ask for the time, the configured one first; the gateway's machine and the router often know it."""
+        return (self.settings.ntp_host, self.settings.host, hal.router())
+
+    def _set_wall(self, wall_s, wall_ms, source):
+        self.clock.advance()
+        if self.clock.set_wall(wall_s, wall_ms, source):
             self.outbox.epoch_s = self.clock.epoch_s
             self.outbox.epoch_ms = self.clock.epoch_ms
 

@@ -46,7 +46,7 @@ OTHER_FIELDS = {
     "health_s": (10, 86400, 3600),
     "boot_base": (0, 0x3FFFFFFE, 0),  # boots are numbered above this (docs/adr/0006)
 }
-_TOP = ("device", "class", "fleet", "board", "gateway", "wifi", "clock", "sampling", "sensors", "actuators")
+_TOP = ("device", "class", "fleet", "board", "gateway", "wifi", "clock", "ntp", "sampling", "sensors", "actuators")
 _TOP = _TOP + ("model_keys", "link", "outbox")
 
 
@@ -112,9 +112,7 @@ def parse(data):
     _keys("wifi", wifi, ("ssid", "password"))
     config.ssid = _text("wifi.ssid", wifi.get("ssid", ""))
     config.wifi_password = _text("wifi.password", wifi.get("password", ""))
-    config.clock = data.get("clock", "gateway")
-    if config.clock not in ("rtc", "gateway"):
-        raise ConfigError("clock", 'must be "rtc" or "gateway"')
+    _clock(config, data.get("clock", "gateway"), data.get("ntp", {}))
     _sampling(config, data.get("sampling"))
     _wiring(config, data)
     config.model_keys = _model_keys(data.get("model_keys", []))
@@ -124,6 +122,16 @@ def parse(data):
         low, high, default = OTHER_FIELDS[name]
         setattr(config, name, _integer(name, data.get(name, default), low, high))
     return config
+
+
+def _clock(config, clock, ntp):
+    if clock not in ("rtc", "gateway", "sntp"):
+        raise ConfigError("clock", 'must be "rtc", "gateway" or "sntp"')
+    config.clock = clock
+    _keys("ntp", ntp, ("host", "port", "every_s"))
+    config.ntp_host = _text("ntp.host", ntp.get("host", ""))
+    config.ntp_port = _integer("ntp.port", ntp.get("port", 123), 1, 65535)
+    config.ntp_every_s = _integer("ntp.every_s", ntp.get("every_s", 3600), 15, 86400)  # RFC 4330, section 10
 
 
 def _wiring(config, data):

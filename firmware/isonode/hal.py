@@ -343,6 +343,31 @@ def resolve(host, port):
     return socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM)[0][-1]
 
 
+def is_again(error):
+    """Whether an OSError only says that nothing is there yet."""
+    return error.args and error.args[0] in (errno.EAGAIN, 11)
+
+
+def router():
+    """Address of the network's router, or "" where it is not known."""
+    try:
+        return _wlan.ifconfig()[2] if _wlan is not None else ""
+    except OSError:
+        return ""
+
+
+def open_datagram(address):
+    """A non-blocking UDP socket that only talks with `address`. Raises OSError."""
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    try:
+        sock.setblocking(False)
+        sock.connect(address)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
 def open_socket(address):
     """A non-blocking TCP socket on its way to `address`; POLLOUT says when it has arrived. Raises OSError."""
     sock = socket.socket()

@@ -50,6 +50,8 @@ def publish_health(node):
         "config_error": node.settings.config_error,
         "link_error": node.link.last_error or None,
         "crash": crash.last_line() or None,
+        "time_source": ("none", "rtc", "gateway", "sntp")[node.clock.source],
+        "time_steps": node.clock.resyncs,
         "rssi_dbm": hal.rssi_dbm(),
         "largest_block_bytes": hal.largest_block_bytes(),
         "idf_heap_free_bytes": hal.idf_heap_free_bytes(),

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import count, pairwise
 
 import pytest
 
@@ -252,6 +252,33 @@ def test_the_period_grid_does_not_drift_and_ticks_may_wrap(bench: Bench, gateway
     times = [row.t_s * 1000 + row.t_ms for row in read_tap(board.tap_path) if row.kind == 0]
     assert {after - before for before, after in pairwise(times)} == {10_000}
     assert board.counters["missed"] == 0
+
+
+def test_steps_of_the_clock_and_the_wrap_of_the_ticks_change_no_record(bench: Bench, gateway: AckGateway) -> None:
+    """Sequence, filter, outbox, link of a board whose time of day jumps by ten years, across a wrap of its ticks."""
+    ten_years_s = 10 * 365 * 86_400
+    acks = count()
+
+    def jumping() -> int:
+        jump_s = (0, 0, 0, ten_years_s, ten_years_s)[next(acks) % 5]  # what is far off is said twice
+        return 1_800_000_000 + jump_s + board.counters.get("run_ms", 0) // 1000
+
+    records = {}
+    for device, first_ticks in (("steady", 0), ("jumpy", (1 << 30) - 100 * MINUTE_MS)):
+        gateway.unix_s = jumping if device == "jumpy" else lambda: 1_800_000_000
+        config = bench.config(device, clock="gateway")
+        board = bench.board(config, wave(300, {50: "crc", 51: "crc"}), speed=1_000, ticks_start_ms=first_ticks)
+        board.start()
+        assert board.wait_for(lambda board=board: board.trace_done and drained(board), DEADLINE_S), board.log
+        board.stop()
+        assert board.counters["reconnects"] == board.counters["evicted"] == board.counters["missed"] == 0
+        tapped = list(read_tap(board.tap_path))
+        start_s = tapped[0].t_s
+        records[device] = [(row.kind, row.channel, row.value, row.seq, round(row.t_s - start_s, -1)) for row in tapped]
+        assert gapless(seqs(gateway, device, 1))
+    assert records["steady"] == records["jumpy"]
+    epochs = {frame.epoch_s // ten_years_s for frame in gateway.frames if frame.epoch_s}
+    assert len(epochs) == 2, "the steps did arrive"
 
 
 def test_the_gateways_clock_serves_a_board_without_its_own(bench: Bench, gateway: AckGateway) -> None:

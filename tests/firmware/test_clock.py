@@ -6,11 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isonode.clock import Clock
+from isonode.clock import SOURCE_GATEWAY, SOURCE_RTC, SOURCE_SNTP, TRUST_S, Clock
 
 PERIOD = 1 << 30
 HALF = PERIOD // 2
 DAY_S = 86400
+TEN_YEARS_S = 10 * 365 * DAY_S
 
 
 class Ticks:
@@ -70,10 +71,47 @@ def test_wall_time_comes_goes_and_steps() -> None:
     assert (clock.epoch_s, clock.epoch_ms) == (31_000_000 - 91, 750)
     assert not clock.set_wall(31_000_000, 900)  # network delay
     assert not clock.set_wall(31_000_001, 200)
-    assert clock.set_wall(31_000_000 + 10 * 365 * DAY_S, 0)  # ten years ahead, as a gateway without NTP may say
+    ahead_s = 31_000_000 + TEN_YEARS_S  # as a gateway without NTP may say
+    assert not clock.set_wall(ahead_s, 0), "what is far off must be said twice"
+    assert clock.set_wall(ahead_s, 0)
+    assert clock.epoch_s == ahead_s - 91
+    assert not clock.set_wall(31_000_000, 0)
+    assert not clock.set_wall(ahead_s, 900), "once, and then the old time again"
+    assert not clock.set_wall(31_000_000, 0)
     assert clock.set_wall(31_000_000, 0)
-    assert clock.resyncs == 2
+    assert clock.set_wall(31_000_300, 0), "minutes are taken at once"
+    assert clock.resyncs == 3
     assert clock.s == 90
+
+
+def test_the_better_source_is_believed_while_it_speaks() -> None:
+    ticks = Ticks(0)
+    clock = Clock(ticks, diff)
+    ticks.go(10_000)
+    clock.advance()
+    assert clock.set_wall(31_000_000, 0, SOURCE_RTC)
+    assert clock.set_wall(31_000_010, 0, SOURCE_GATEWAY)
+    assert not clock.set_wall(31_000_000, 0, SOURCE_RTC)
+    assert clock.set_wall(31_000_010, 400, SOURCE_SNTP), "its tolerance is smaller"
+    assert not clock.set_wall(31_000_010, 500, SOURCE_SNTP)
+    assert not clock.set_wall(31_000_500, 0, SOURCE_GATEWAY)
+    ticks.go(TRUST_S * 1000)
+    clock.advance()
+    assert clock.set_wall(31_000_500 + TRUST_S, 0, SOURCE_GATEWAY), "SNTP has been silent for a day"
+    assert clock.source == SOURCE_GATEWAY
+
+
+def test_steps_of_the_wall_clock_leave_uptime_alone() -> None:
+    """Whatever is said of the time of day, uptime is the sum of the ticks, across their wrap."""
+    ticks = Ticks(PERIOD - 500)
+    clock = Clock(ticks, diff)
+    for number in range(100):
+        ticks.go(12_345)
+        clock.advance()
+        for _ in range(2):
+            clock.set_wall(400_000_000 + (number % 3 - 1) * TEN_YEARS_S, number)
+        assert clock.s * 1000 + clock.ms == (number + 1) * 12_345
+    assert clock.resyncs > 60
 
 
 @pytest.mark.parametrize(("wall_s", "wall_ms"), [(-5, 0), (5, 0), (1 << 40, 0), (31_000_000, -700), (31_000_000, 5000)])
