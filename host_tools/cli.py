@@ -19,6 +19,7 @@ _COMMANDS = {
     "board": ("host_tools.commands.board:board", "List, show and make board files: chip, pins, image."),
     "cloud": ("host_tools.commands.cloud:cloud", "Run the reference receiver, look into its store."),
     "demo": ("host_tools.demo.command:demo", "Run virtual boards, broker, gateway and receiver together."),
+    "deploy": ("host_tools.commands.deploy:deploy", "Put the firmware on boards over a cable."),
     "keys": ("host_tools.commands.keys:keys", "Make and show the key that signs models."),
     "model": ("host_tools.commands.model:model", "Train, sign, check and push threshold models."),
     "traces": ("host_tools.commands.traces:traces", "Convert temperature recordings into traces."),

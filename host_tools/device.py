@@ -13,29 +13,36 @@
         +-- CodeFailed      code ran on the board and raised; `traceback` has the whole of it
 
 mpremote interrupts the running program and resets the board softly before its first command, so the application is
-stopped from the first call on; `reset` starts it again. Its watchdog goes on counting meanwhile. Must not know what the
-files on a board mean.
+stopped from the first call on; `reset` starts it again. Its watchdog goes on counting meanwhile, unless `held` feeds
+it. Must not know what the files on a board mean.
 """
 
 from __future__ import annotations
 
 import ast
+import codecs
+import contextlib
 import getpass
 import os
 import re
+import select
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from host_tools import on_board
 from host_tools.errors import HostError
 
 TIMEOUT_S = 60.0
 MPREMOTE = (sys.executable, "-m", "mpremote")
 _RESTARTS = re.compile(r"rst:0x|ets [A-Z][a-z]{2} |soft reboot")  # what an ESP32's ROM and MicroPython say at a start
 _INSTALL = "install the host extra (pip install 'isotherm[host]') or run `make setup`"
+_CONSOLE_READY = "to exit this shell"  # the last that mpremote says before the board's own words
+_REOPEN_S = 0.2
 _GONE = ("Input/output error", "SerialException", "disconnected", "[Errno 6]", "[Errno 5]", "[Errno 19]")
 
 # One round trip for many files: names that are not there are left out.
@@ -117,13 +124,35 @@ class Space(NamedTuple):
     free_bytes: int
 
 
+def ports(mpremote: Sequence[str] = MPREMOTE) -> list[str]:
+    """Serial ports with a USB device behind them, as `mpremote connect list` knows them."""
+    try:
+        done = subprocess.run(
+            [*mpremote, "connect", "list"], capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+        )
+    except FileNotFoundError as error:
+        raise DeviceError(f"{mpremote[0]} does not exist: {_INSTALL}") from error
+    # PORT SERIAL VID:PID MANUFACTURER PRODUCT; ports without USB, such as /dev/ttyS0, have 0000:0000
+    rows = [line.split() for line in done.stdout.splitlines()]
+    return [row[0] for row in rows if len(row) > 2 and row[2] != "0000:0000"]
+
+
 class Device:
     """One board. `port` as mpremote's `connect` takes it. Nothing is opened between calls."""
 
-    def __init__(self, port: str, *, mpremote: Sequence[str] = MPREMOTE, timeout_s: float = TIMEOUT_S) -> None:
+    def __init__(
+        self,
+        port: str,
+        *,
+        mpremote: Sequence[str] = MPREMOTE,
+        timeout_s: float = TIMEOUT_S,
+        hold_ms: int = on_board.HOLD_MS,
+    ) -> None:
         self.port = port
+        self._hold_ms = hold_ms
         self._mpremote = tuple(mpremote)
         self._timeout_s = timeout_s
+        self._before: tuple[str, ...] = ()  # mpremote's words ahead of every command
 
     def __repr__(self) -> str:
         return f"Device({self.port!r})"
@@ -132,7 +161,8 @@ class Device:
 
     def exec(self, code: str, *, keep_state: bool = False, timeout_s: float | None = None) -> str:
         """Run code and return what it printed. keep_state: without a soft reset first, names of before stay."""
-        return self.command(*(["resume"] if keep_state else []), "exec", code, timeout_s=timeout_s)
+        resume = ["resume"] if keep_state and not self._before else []
+        return self.command(*resume, "exec", code, timeout_s=timeout_s)
 
     def run(self, script: Path, *, timeout_s: float | None = None) -> str:
         """Run a local script on the board and return what it printed."""
@@ -167,10 +197,13 @@ class Device:
             self.command("fs", "cp", f":{path}", str(target))
             return target.read_bytes()
 
-    def write(self, files: Mapping[str, bytes]) -> None:
-        """Write files, in order, in one session. Their folders must be there. Not atomic: verify with `hashes`."""
+    def write(self, files: Mapping[str, bytes], first: str = "") -> None:
+        """Write files, in order, in one session. Their folders must be there. Not atomic: verify with `hashes`.
+
+        first: code to run before, which may make the folders.
+        """
         with tempfile.TemporaryDirectory() as folder:
-            words: list[str] = []
+            words = ["exec", first] if first else []
             for number, (path, content) in enumerate(files.items()):
                 source = Path(folder) / str(number)
                 source.write_bytes(content)
@@ -196,6 +229,60 @@ class Device:
 
     # ---- resets and the console
 
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """From the first command on the application stands still and the board stays at its prompt; names are kept.
+
+        Its watchdog is fed until `hold_ms` after the last command: a board that we lose restarts by itself.
+        """
+        self._before = ("exec", on_board.HOLD.format(hold_ms=self._hold_ms), "+")
+        try:
+            yield
+        finally:
+            self._before = ()
+
+    def listen(self, end_s: float) -> Iterator[str]:
+        """Lines that the board prints until a monotonic time, without disturbing it.
+
+        A port that goes away, as chips with USB of their own do at a reset, is opened again when it is back.
+        """
+        while time.monotonic() < end_s:
+            with contextlib.suppress(PortMissing):
+                self._check_port()
+                yield from self._overhear(end_s)
+            time.sleep(min(_REOPEN_S, max(0.0, end_s - time.monotonic())))
+
+    def _overhear(self, end_s: float) -> Iterator[str]:
+        """One run of mpremote's console, which wants a terminal, that nobody types at."""
+        ours, its = os.openpty()
+        process = subprocess.Popen(
+            [*self._mpremote, "connect", self.port, "resume", "repl"],
+            stdin=its,
+            stdout=its,
+            stderr=its,
+            process_group=0,
+        )
+        os.close(its)
+        decode = codecs.getincrementaldecoder("utf-8")("replace")
+        partial, talking = "", False
+        try:
+            while (left_s := end_s - time.monotonic()) > 0:
+                if not select.select([ours], [], [], left_s)[0]:
+                    break
+                try:
+                    data = os.read(ours, 4096)
+                except OSError:  # EIO: mpremote has ended
+                    break
+                *lines, partial = (partial + decode.decode(data)).split("\n")
+                for line in lines:
+                    if talking:
+                        yield line.strip("\r")
+                    talking = talking or _CONSOLE_READY in line
+        finally:
+            process.kill()
+            process.wait()
+            os.close(ours)
+
     def soft_reset(self) -> None:
         """Reset the interpreter; boot.py runs, main.py does not, the board stays at its prompt."""
         self.command("soft-reset")
@@ -213,6 +300,7 @@ class Device:
     def command(self, *words: str, timeout_s: float | None = None) -> str:
         """Run one mpremote command, or several with "+" between them, and return what it printed."""
         self._check_port()
+        words = (*self._before, *words)
         limit_s = self._timeout_s if timeout_s is None else timeout_s
         try:
             done = subprocess.run(
@@ -230,7 +318,9 @@ class Device:
             said = b"".join(part for part in (error.stdout, error.stderr) if isinstance(part, bytes))
             raise self._no_answer(said.decode("utf-8", "replace"), f"within {limit_s:g} s") from error
         if done.returncode:
-            raise self._error(words, done.stdout, done.stderr)
+            raise self._error(words[len(self._before) :], done.stdout, done.stderr)
+        if self._before:
+            self._before = ("resume", "exec", on_board.HOLD_ON.format(hold_ms=self._hold_ms), "+")
         return done.stdout
 
     # ---- what went wrong

@@ -28,6 +28,7 @@ MESSAGE_BYTES_MAX = 4096 + 128  # a model container and its topic: the largest m
 _EPOCH_BASE_UNIX_S = const(1735689600)
 _FIGURES_MS = const(1000)  # network time between looks at the slow figures (free heap walks the heap)
 _HEALTHY_S = const(600)  # uptime after which earlier crashes are forgotten
+_PROOF_S = const(30)  # uptime after which a new slot that takes readings has proved itself
 _IDLE_MS = const(100)  # with no sample due within this, maintenance may take longer
 
 node = None  # set by main(); the virtual board's supervisor reads node.counters
@@ -82,6 +83,7 @@ class Node:
         self._watchdog = None
         self._judged = False
         self._sntp = None
+        self._slot_trial = False
         self.strobe = None
         self._events = 0
 
@@ -118,6 +120,7 @@ class Node:
         self._append(BOOT, BOARD_CHANNEL, self.cause, self.clock.s, self.clock.ms)
         self._send_events()
         self._watchdog = hal.watchdog(settings.watchdog_ms)
+        self._slot_trial = _on_slot_trial()
         gc.collect()
 
     def run(self):
@@ -297,7 +300,9 @@ class Node:
             report.publish_health(self)
 
     def _judge(self):
-        """After a while without a crash: the row is over, or safe mode is."""
+        """After a while without a crash: the slot has proved itself, the row is over, or safe mode is."""
+        if self._slot_trial and self.clock.s >= _PROOF_S and (self.counters["sampled"] or self.counters["faults"]):
+            self._slot_trial = _on_slot_trial(True)
         if self.safe:
             if self.models.applied or self.clock.s >= crash.stay_s():
                 self.restart(crash.on_leaving)
@@ -395,6 +400,16 @@ def _outputs(settings, power_on):
     outputs = Outputs(settings, hal)
     outputs.restore(power_on)
     return outputs
+
+
+def _on_slot_trial(proved=False):
+    from isonode import slots
+
+    going_on = slots.on_trial(proved)
+    del slots
+    for name in ("isonode.slots", "isocore.slot"):
+        lazy.forget(name)
+    return going_on
 
 
 def main(settings, cause, crashes, safe):

@@ -79,6 +79,12 @@ class ImageBuilder:
                 jobs.append({"image": str(board.image), "write": _staged(board.files, scratch / str(number))})
             self._run(jobs, scratch)
 
+    def blank(self, image: Path) -> None:
+        """An image with nothing in it, as a chip has it that was just flashed with MicroPython."""
+        image.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory() as scratch_name:
+            self._run([{"image": str(image), "create_bytes": self._flash_bytes}], Path(scratch_name))
+
     def write_files(self, image: Path, files: Mapping[str, bytes]) -> None:
         """Write files into the image of a board that is off."""
         with tempfile.TemporaryDirectory() as scratch_name:

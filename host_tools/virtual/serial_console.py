@@ -23,7 +23,7 @@ PORT_LINK = "port"
 _LINE_BYTES_MAX = 4096
 # What a board says when it gives its prompt, and when its scripts run again.
 _PROMPT_COMES = re.compile(rb"raw REPL; CTRL-B|MicroPython v.*; Virtual board with ")
-_SCRIPTS_RUN = re.compile(rb"MPY: soft reboot$|rst:0x")
+_SCRIPTS_RUN = re.compile(rb"^MPY: soft reboot$|rst:0x[0-9a-f]+ \(")  # the latter right behind what a command printed
 _NOT_TEXT = re.compile(rb"\x1b\[[0-9;]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]")
 
 
@@ -104,7 +104,7 @@ class Console:
         for line in lines:
             text = _NOT_TEXT.sub(b"", line)
             if self._at_prompt:
-                self._at_prompt = not _SCRIPTS_RUN.match(text)
+                self._at_prompt = not _SCRIPTS_RUN.search(text)
             elif _PROMPT_COMES.match(text):
                 self._at_prompt = True
             else:

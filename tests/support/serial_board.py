@@ -34,6 +34,16 @@ def wait_until(condition: Any, what: str, deadline_s: float = DEADLINE_S) -> Non
         time.sleep(_POLL_S)
 
 
+def configuration(device: str) -> dict[str, Any]:
+    """Of a board whose gateway is not there."""
+    return {
+        "device": device,
+        "gateway": {"host": "127.0.0.1", "port": 1},
+        "sampling": {"period_ms": 1000},
+        "sensors": [{"type": "ds18b20", "pin": 5, "channels": {"temperature": "temperature"}}],
+    }
+
+
 class FirmwareBoards:
     """Makes boards with a serial port that run firmware/ as it is."""
 
@@ -44,15 +54,19 @@ class FirmwareBoards:
         self._builder = builder
         self._master = builder.master(ROOT / "firmware", [ROOT / ".tools" / "umqtt"])
 
+    def bare(self, device: str, files: dict[str, bytes] | None = None, **spec: Any) -> VirtualBoard:
+        """A board that is on and has nothing but MicroPython, and perhaps a few files."""
+        made = BoardSpec(device, serial=True, devices=[{"type": "ds18b20", "pin": 5}], **spec)
+        board = VirtualBoard(made, self.folder / device, self._interpreter, self._fleet)
+        self._builder.blank(board.flash_path)
+        if files:
+            self._builder.write_files(board.flash_path, files)
+        board.start()
+        return board
+
     def board(self, device: str, changes: dict[str, Any] | None = None, **spec: Any) -> VirtualBoard:
         """A board that is on; its gateway refuses every connection, which costs it nothing."""
-        config = {
-            "device": device,
-            "gateway": {"host": "127.0.0.1", "port": 1},
-            "sampling": {"period_ms": 1000},
-            "sensors": [{"type": "ds18b20", "pin": 5, "channels": {"temperature": "temperature"}}],
-            **(changes or {}),
-        }
+        config = {**configuration(device), **(changes or {})}
         made = BoardSpec(device, config, serial=True, **spec)
         board = VirtualBoard(made, self.folder / device, self._interpreter, self._fleet)
         self._builder.make_boards(self._master, [BoardFiles(board.flash_path, made.flash_files())])

@@ -51,6 +51,7 @@ link_up = True  # the access point is there (control line `wifi`)
 player = None  # set by runner: until_ms(), fire()
 on_status = None  # set by runner: called about every STATUS_PERIOD_MS of real time
 on_save = None  # set by runner: keep run time where a power cut cannot lose it
+timers = None  # set by timer while one runs: until_ms(), fire()
 port = None  # set by repl_port on boards with a serial port: arrived(), take_woken(), pending
 
 _offset_ms = 0  # ticks_ms() = real ticks + this
@@ -197,6 +198,13 @@ def wait(poller, due_ms, net_timeout_ms):
             continue
         if step < 0 or step > _slice_ms:
             step = _slice_ms
+        if timers is not None:
+            left = timers.until_ms()
+            if left == 0:
+                timers.fire()
+                continue
+            if 0 < left < step:
+                step = left
         last = False
         started = ticks_add(_anchor_ms & TICKS_MASK, _offset_ms)  # ticks at the sync above, so that both clocks agree
         if due_ms >= 0:

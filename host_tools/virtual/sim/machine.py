@@ -8,6 +8,7 @@ import struct
 import time
 
 from sim import clock, host, player, silicon, state
+from sim.timer import Timer  # noqa: F401 - part of `machine`
 
 PWRON_RESET = 1
 HARD_RESET = 2
