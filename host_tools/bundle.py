@@ -65,17 +65,18 @@ def build(firmware: Path, libraries: Sequence[Path]) -> Bundle:
     found = compiling.sources(firmware)
     if LOADER not in found or "main.py" not in found:
         raise InputError(f"--firmware: {firmware} holds no boot.py and main.py: name the firmware's folder")
-    loader = found.pop(LOADER).read_bytes()
     for library in libraries:
         found.update(compiling.sources(library, LIBRARY_FOLDER))
     with tempfile.TemporaryDirectory() as scratch:
         made = compiling.compiled(found, Path(scratch))
         files = {path: source.read_bytes() for path, source in sorted(made.items())}
-    files[MANIFEST] = _manifest(files, bytecode)
+    loader = files.pop(LOADER)
+    files[MANIFEST] = manifest(files, bytecode)
     return Bundle(files, loader, bytecode)
 
 
-def _manifest(files: Mapping[str, bytes], bytecode: int) -> bytes:
+def manifest(files: Mapping[str, bytes], bytecode: int) -> bytes:
+    """The content of manifest.json for these files."""
     listed = {path: [len(content), hashlib.sha256(content).hexdigest()] for path, content in files.items()}
     body = {"v": 1, "firmware": FIRMWARE, "bytecode": bytecode, "files": listed}
     return json.dumps(body, sort_keys=True, separators=(",", ":")).encode()

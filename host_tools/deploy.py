@@ -24,6 +24,7 @@ from isocore import slot as iso_slot
 TRIAL_S = 180.0  # three starts that end in a watchdog's reset take longer; then we take the slot back ourselves
 SPARE_BYTES = 32_768  # left free for boot numbers, the crash log and littlefs itself
 LOADER_NEW = "/boot.py.new"
+_ROOT_FILES = ("/main.py", "/names.txt")
 _ROOT_PREFIXES = ("/isocore/", "/isonode/", "/lib/umqtt/")
 _ROOT_FOLDERS = ("/isonode/sensors", "/isonode", "/isocore", "/lib/umqtt")
 _UPLOAD_TRIES = 2
@@ -100,7 +101,8 @@ class Outcome:
     total_bytes: int = 0
 
     def __str__(self) -> str:
-        sent = f"{self.files_sent} files, {self.bytes_sent} bytes sent" if self.files_sent else "nothing sent"
+        files = f"{self.files_sent} file{'s' if self.files_sent > 1 else ''}"
+        sent = f"{files}, {self.bytes_sent} bytes sent" if self.files_sent else "nothing sent"
         share = f"{self.used_bytes // 1024} of {self.total_bytes // 1024} KiB of flash in use"
         return f"slot {self.slot}, {self.state}; {sent}; {share}"
 
@@ -185,7 +187,7 @@ def plan(port: str, facts: Facts, bundle: Bundle) -> Plan:
 def _in_slot(path: str, slot: str) -> bool:
     """Whether a file belongs to a slot; to the root belongs what was there before a board had slots."""
     if slot == "-":
-        return path == "/main.py" or path.startswith(_ROOT_PREFIXES)
+        return path in _ROOT_FILES or path.startswith(_ROOT_PREFIXES)
     return path.startswith(iso_slot.folder(slot) + "/")
 
 

@@ -68,7 +68,7 @@ def walk(p):
    look(q)
 for p in ('/a', '/b', '/isocore', '/isonode', '/lib/umqtt'):
  walk(p)
-for p in ('/boot.py', '/main.py'):
+for p in ('/boot.py', '/main.py', '/names.txt'):
  try:
   look(p)
  except OSError:

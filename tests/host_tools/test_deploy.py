@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -129,21 +128,17 @@ def made() -> Bundle:
     return bundling.build(ROOT / "firmware", LIBRARIES)
 
 
-@pytest.fixture
-def sources(tmp_path: Path) -> Path:
-    folder = tmp_path / "firmware"
-    shutil.copytree(ROOT / "firmware", folder, ignore=shutil.ignore_patterns("__pycache__"))
-    return folder
-
-
 def on(board: VirtualBoard) -> Device:
     return Device(str(board.serial.link), timeout_s=DEADLINE_S)
 
 
-def changed(sources: Path, name: str, more: str) -> Bundle:
-    with (sources / name).open("a", encoding="utf-8") as file:
-        file.write(more)
-    return bundling.build(sources, LIBRARIES)
+def changed(made: Bundle, old: str, new: str) -> Bundle:
+    """With another main.py, which is deployed as it stands, and a manifest that says so."""
+    main = made.files["main.py"].decode()
+    assert old in main
+    files = {**made.files, "main.py": main.replace(old, new).encode()}
+    del files[bundling.MANIFEST]
+    return replace(made, files={**files, bundling.MANIFEST: bundling.manifest(files, made.bytecode)})
 
 
 def ensured(board: VirtualBoard, made: Bundle) -> Facts:
@@ -167,11 +162,11 @@ def test_a_second_deployment_writes_nothing(board: VirtualBoard, made: Bundle) -
 
 
 @pytest.mark.micropython
-def test_a_change_is_sent_alone_and_proves_itself(board: VirtualBoard, made: Bundle, sources: Path) -> None:
+def test_a_change_is_sent_alone_and_proves_itself(board: VirtualBoard, made: Bundle) -> None:
     before = ensured(board, made)
-    new = changed(sources, "isonode/lazy.py", "\nCHANGED = 1\n")
+    new = changed(made, "run()\n", "run()\n# changed\n")
     outcome = deploy.deploy(on(board), new, lambda _: None)
-    assert (outcome.state, outcome.files_sent) == ("proven", 2)  # the module and the manifest
+    assert (outcome.state, outcome.files_sent) == ("proven", 2)  # main.py and the manifest
     assert outcome.slot != before.proven
     assert any("has proved itself" in line for line in board.log)
     after = deploy.look(on(board))
@@ -182,9 +177,9 @@ def test_a_change_is_sent_alone_and_proves_itself(board: VirtualBoard, made: Bun
 
 
 @pytest.mark.micropython
-def test_firmware_that_fails_is_taken_back(board: VirtualBoard, made: Bundle, sources: Path) -> None:
+def test_firmware_that_fails_is_taken_back(board: VirtualBoard, made: Bundle) -> None:
     before = ensured(board, made)
-    new = changed(sources, "isonode/app.py", '\nraise ValueError("broken")\n')
+    new = changed(made, "app.main(", 'raise ValueError("broken")\n        app.main(')
     with pytest.raises(deploy.DeployRefused, match=r"in 3 starts, and slot . runs again: ValueError: broken"):
         deploy.deploy(on(board), new, lambda _: None)
     samples(board)
@@ -210,9 +205,9 @@ def test_firmware_that_falls_to_the_prompt_is_ended_by_the_loaders_watchdog(
 
 
 @pytest.mark.micropython
-def test_a_trial_that_never_ends_is_ended_by_the_host(board: VirtualBoard, made: Bundle, sources: Path) -> None:
+def test_a_trial_that_never_ends_is_ended_by_the_host(board: VirtualBoard, made: Bundle) -> None:
     before = ensured(board, made)
-    new = changed(sources, "isonode/slots.py", "\ndef on_trial(proved=False):\n    return True\n")
+    new = changed(made, "app.main(", "while True:\n            hal.sleep_fed_ms(1000)\n        app.main(")
     with pytest.raises(deploy.DeployRefused, match=r"within 2 s, and slot . runs again: it did not say why"):
         deploy.deploy(on(board), new, lambda _: None, trial_s=2)
     samples(board)
@@ -316,7 +311,7 @@ def test_several_boards_at_once_by_the_command(
     flat, bare = (str(board.serial.link) for board in two)
     assert cli.run(["deploy", "--port", flat, "--port", bare]) == 0
     out = capsys.readouterr().out
-    assert f"{flat}: slot a, proven; 2 files, " in out or f"{flat}: slot a, proven; 1 files, " in out
+    assert f"{flat}: slot a, proven; 1 file, " in out  # what an image does not have is a manifest
     assert f"{bare}: slot a, not provisioned; " in out
     missing = str(tmp_path / "ttyUSB9")
     assert cli.run(["deploy", "--port", flat, "--port", missing]) == 1
