@@ -11,6 +11,7 @@ import binascii
 import os
 import sys
 
+import machine
 import micropython
 
 if hasattr(micropython, "alloc_emergency_exception_buf"):  # the unix port may be built without it
@@ -41,19 +42,25 @@ def _there(slot):
         return False
 
 
+def _woke():
+    """A board that sleeps between its readings starts with each: that is no start of a trial."""
+    try:
+        return machine.reset_cause() == machine.DEEPSLEEP_RESET
+    except AttributeError:
+        return False  # RP2 and the unix port
+
+
 def _guard():
     """A watchdog for the trial, so that code which never comes to arming its own ends as well."""
     try:
-        import machine
-
         machine.WDT(timeout=8388 if sys.platform == "rp2" else 20000)  # RP2040 datasheet 4.7: at most
-    except (ImportError, AttributeError):
+    except AttributeError:
         pass  # the unix port has none
 
 
 def _choose():
     slot, former, left = _read()
-    if left >= 0:
+    if left >= 0 and not _woke():
         if left:
             left -= 1
         else:
@@ -77,5 +84,6 @@ def _choose():
 
 
 _choose()
-for _name in ("_line", "_read", "_there", "_guard", "_choose"):  # main.py and the prompt share this scope and its heap
+# main.py and the prompt share this scope and its heap.
+for _name in ("_line", "_read", "_there", "_woke", "_guard", "_choose"):
     globals().pop(_name)
