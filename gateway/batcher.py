@@ -18,6 +18,7 @@ from typing import NamedTuple, Protocol
 
 from gateway import wire
 from gateway.errors import StoreUnusable
+from gateway.journal import fields
 from gateway.messages import LANE_ALARMS, LANE_BACKFILL, LANE_LIVE, LANES, Batch, Committed, DeviceInfo, Row
 
 log = logging.getLogger("isotherm.batcher")
@@ -176,7 +177,7 @@ class Batcher:
                         if lane != LANE_ALARMS and self._alarm_due and self._free(LANE_ALARMS):
                             self._step(LANE_ALARMS)
             except StoreUnusable as exc:
-                log.error("sink %s: %s", self._sink, exc)
+                log.error("sink %s: %s", self._sink, exc, extra=fields(sink=self._sink))
                 self._stop.wait(1.0)
 
     def _free(self, lane: str) -> bool:
@@ -230,7 +231,7 @@ class Batcher:
             return False
         rows = self._rows.lane_rows(LANE_LIVE, first, head, limit)
         if rows and waiting > len(rows) and self._is_old(rows[0]):
-            log.info("sink %s: %d rows go by the backfill lane", self._sink, waiting)
+            log.info("sink %s: %d rows go by the backfill lane", self._sink, waiting, extra=fields(sink=self._sink))
             if not self._changes.leave_behind(self._sink, first, head):
                 return False
             self._live_done(head + 1)

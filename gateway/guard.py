@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from gateway.errors import MessageRejected
+from gateway.journal import fields
 
 log = logging.getLogger("isotherm.ingest")
 
@@ -83,8 +84,8 @@ class RateLimitedLog:
         self._next_s: dict[str, float] = {}
         self._left_out: dict[str, int] = {}
 
-    def warn(self, reason: str, text: str) -> bool:
-        """Log unless it is too soon. Returns whether it was logged."""
+    def warn(self, reason: str, text: str, **about: str | None) -> bool:
+        """Log unless it is too soon. Returns whether it was logged. `about`: device and the like, for the journal."""
         now_s = self._clock_s()
         with self._lock:
             if now_s < self._next_s.get(reason, float("-inf")):
@@ -94,7 +95,8 @@ class RateLimitedLog:
             left_out = self._left_out.pop(reason, 0)
             overdue = [other for other in self._left_out if now_s >= self._next_s.get(other, 0.0)]
             summed = {other: self._left_out.pop(other) for other in overdue}
-        log.warning("%s: %s%s", reason, text, f" ({left_out} more of this kind)" if left_out else "")
+        more = f" ({left_out} more of this kind)" if left_out else ""
+        log.warning("%s: %s%s", reason, text, more, extra=fields(reason=reason, **about))
         self._sum_up(summed)
         return True
 

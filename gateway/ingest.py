@@ -95,7 +95,8 @@ class Ingest:
 
     def _reject(self, reason: str, name: str, text: str) -> None:
         self._metrics.add("ingest_rejected_total", 1, reason=reason)
-        self._log.warn(reason, f"refused a message on {name[:80]!r}: {text[:200]}")
+        device = self._topics[name][0] if name in self._topics else None
+        self._log.warn(reason, f"refused a message on {name[:80]!r}: {text[:200]}", device=device)
 
     def _parse_topic(self, name: str) -> tuple[str, str]:
         known = self._topics.get(name)
@@ -157,7 +158,8 @@ class Ingest:
         if document.get("channels") is None or channels_of(document) is not None:
             return checked
         self._metrics.add("ingest_meta_cleaned_total", 1)
-        self._log.warn("meta_channels", f"unusable names or units in the meta of {device}; its channels stay unnamed")
+        text = f"unusable names or units in the meta of {device}; its channels stay unnamed"
+        self._log.warn("meta_channels", text, device=device)
         return checked._replace(text=json.dumps({**document, "channels": None}))
 
 

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from gateway.errors import BatchRejected, BatchUnfit, SinkUnavailable
+from gateway.journal import fields
 from gateway.messages import LANES, Batch
 from gateway.metrics import Metrics
 from gateway.sinks.base import Sink, Tuning
@@ -180,6 +181,7 @@ class Uploader:
 
     def _deliver(self, batch: Batch) -> None:
         started_s = self._clock_s()
+        about = fields(sink=self.name, batch=batch.batch, lane=batch.lane)
         while self._circuit.enter():
             self._metrics.add("upload_bytes_total", len(batch.body), sink=self.name)
             try:
@@ -187,26 +189,25 @@ class Uploader:
             except SinkUnavailable as exc:
                 self._metrics.add("upload_retries_total", 1, sink=self.name, reason=exc.reason)
                 if self._circuit.failed(exc.retry_after_s) == 1 or self.last_error is None:
-                    log.warning("sink %s: %s; batches are kept and tried again", self.name, exc)
+                    log.warning("sink %s: %s; batches are kept and tried again", self.name, exc, extra=about)
                 self.last_error = str(exc)
                 continue
             except BatchUnfit as exc:
                 self._circuit.succeeded()
                 self._metrics.add("upload_remade_total", 1, sink=self.name, reason=exc.reason)
-                log.warning("sink %s: batch %d is made anew: %s", self.name, batch.batch, exc)
+                log.warning("sink %s: batch %d is made anew: %s", self.name, batch.batch, exc, extra=about)
                 self._on_unfit(batch, exc)
                 return
             except BatchRejected as exc:
                 self._circuit.succeeded()
                 self._metrics.add("upload_quarantined_total", 1, sink=self.name, reason=exc.reason)
-                log.error(
-                    "sink %s refused batch %d (%d rows), quarantined: %s", self.name, batch.batch, batch.rows, exc
-                )
+                text = "sink %s refused batch %d (%d rows), quarantined: %s"
+                log.error(text, self.name, batch.batch, batch.rows, exc, extra=about)
                 self._on_refused(batch, str(exc))
                 return
             self._circuit.succeeded()
             if self.last_error is not None:
-                log.info("sink %s answers again", self.name)
+                log.info("sink %s answers again", self.name, extra=about)
                 self.last_error = None
             self._metrics.add("upload_batches_total", 1, sink=self.name, lane=batch.lane)
             self._metrics.add("upload_rows_total", batch.rows, sink=self.name, lane=batch.lane)

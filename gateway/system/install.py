@@ -51,6 +51,13 @@ class Layout:
         self.sysconfdir = sysconfdir
         self.config = sysconfdir / "isotherm" / "gateway.toml"
 
+    def filled(self, template: Path) -> str:
+        """A file's text with @BINDIR@, @SYSCONFDIR@ and @DOCDIR@ filled in."""
+        text = template.read_text(encoding="utf-8")
+        for mark, path in (("BINDIR", self.bindir), ("SYSCONFDIR", self.sysconfdir), ("DOCDIR", self.docs)):
+            text = text.replace(f"@{mark}@", str(path))
+        return text
+
     def put(self, path: Path) -> Path:
         return Path(self.destdir + str(path)) if self.destdir else path
 
@@ -74,10 +81,8 @@ def install(layout: Layout, dependencies: bool) -> None:
     compileall.compile_dir(library, quiet=1, stripdir=layout.destdir or None, force=True)
     launcher = _LAUNCHER.format(python=_interpreter(dependencies), library=str(layout.library))
     _write(layout.put(layout.launcher), launcher, 0o755)
-    unit = (SYSTEM / f"{UNIT}.in").read_text(encoding="utf-8")
-    for mark, path in (("BINDIR", layout.bindir), ("SYSCONFDIR", layout.sysconfdir), ("DOCDIR", layout.docs)):
-        unit = unit.replace(f"@{mark}@", str(path))
-    _write(layout.put(layout.unit), unit)
+    _write(layout.put(layout.unit), layout.filled(SYSTEM / f"{UNIT}.in"))
+    _write(layout.put(layout.docs / "pins.conf"), layout.filled(SYSTEM / "pins.conf"))
     _copy(SYSTEM / "isotherm-gateway.sysusers", layout.put(layout.sysusers))
     _copy(SYSTEM / "gateway.toml", layout.put(layout.docs / "gateway.toml.example"))
     for page in ("gateway.md", "third-party.md", "uplink.md"):

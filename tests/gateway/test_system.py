@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -91,22 +92,44 @@ def test_what_cannot_be_done_is_a_sentence(tmp_path: Path) -> None:
     assert "give DESTDIR=" in make("install", tmp_path / "file").stderr
 
 
+def with_pins(root: Path) -> str:
+    """The unit with the drop-in for pins: later assignments win, as in one file."""
+    return unit(root) + (root / "usr/local/share/doc/isotherm/pins.conf").read_text(encoding="utf-8")
+
+
+TEXTS = pytest.mark.parametrize("text", [unit, with_pins])
+
+
 @analyze
-def test_the_unit_is_valid(root: Path, tmp_path: Path) -> None:
+@TEXTS
+def test_the_unit_is_valid(root: Path, tmp_path: Path, text: Callable[[Path], str]) -> None:
     path = tmp_path / "isotherm-gateway.service"
-    path.write_text(unit(root).replace("/usr/local/bin", f"{root}/usr/local/bin"), encoding="utf-8")
+    path.write_text(text(root).replace("/usr/local/bin", f"{root}/usr/local/bin"), encoding="utf-8")
     done = subprocess.run(["systemd-analyze", "verify", path], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, "")
 
 
 @analyze
-def test_the_unit_is_sandboxed(root: Path) -> None:
-    path = root / "usr/local/lib/systemd/system/isotherm-gateway.service"
+@TEXTS
+def test_the_unit_is_sandboxed(root: Path, tmp_path: Path, text: Callable[[Path], str]) -> None:
+    path = tmp_path / "isotherm-gateway.service"
+    path.write_text(text(root), encoding="utf-8")
     command = ["systemd-analyze", "security", "--offline=yes", "--no-pager", str(path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     found = re.search(r"exposure level for isotherm-gateway.service: ([0-9.]+)", done.stdout)
     assert found, done.stdout + done.stderr
     assert float(found[1]) <= EXPOSURE_MAX
+
+
+def test_the_pins_are_all_that_the_drop_in_opens(root: Path) -> None:
+    added = with_pins(root).removeprefix(unit(root))
+    keys = [line.partition("=")[0] for line in added.splitlines() if "=" in line and not line.startswith("#")]
+    assert [line for line in added.splitlines() if line.startswith("DeviceAllow=")] == ["DeviceAllow=char-gpiochip rw"]
+    assert "DevicePolicy=closed" in added
+    assert set(keys) == {
+        *("PrivateDevices", "DevicePolicy", "DeviceAllow", "SupplementaryGroups", "PrivateUsers", "WorkingDirectory")
+    }
+    assert "/etc/systemd/system/isotherm-gateway.service.d/pins.conf" in added
 
 
 def test_the_unit_says_what_the_program_does(root: Path) -> None:
