@@ -1,4 +1,5 @@
-"""Connects the stages: broker -> ingest -> store -> batchers -> uploaders -> sinks. The only file that sees them all.
+"""Connects the stages: broker -> ingest -> store -> batchers -> uploaders -> sinks. With app_*.py, which are its parts,
+the only place that sees more than one.
 
 Order of life: storage opens first and never waits for broker or cloud; at the end reading stops first, then what is
 queued is committed and acknowledged, then the rest is closed, within seconds whatever the cloud does.
@@ -16,6 +17,7 @@ from contextlib import closing, suppress
 from typing import Any, NamedTuple
 
 from gateway import machine, wire
+from gateway.app_watch import Watch, policies
 from gateway.batcher import Batcher, Policy
 from gateway.config import Config, SinkConfig, load
 from gateway.control import ControlServer
@@ -25,7 +27,7 @@ from gateway.fate import Fate
 from gateway.figures import families
 from gateway.ingest import SUBSCRIPTIONS, Ingest, Out, ack_message
 from gateway.keeping import keep_of
-from gateway.messages import LANE_ALARMS, LANE_BACKFILL, LANE_LIVE, Committed, StoreState
+from gateway.messages import LANE_ALARMS, LANE_BACKFILL, LANE_LIVE, LANE_WINDOWS, Committed, StoreState
 from gateway.metrics import Metrics
 from gateway.mqtt import BrokerLink
 from gateway.notify import Notifier
@@ -35,7 +37,7 @@ from gateway.quarantine import apply
 from gateway.reload import plan
 from gateway.sinks.make import make_sink, make_tuning
 from gateway.status import StatusServer
-from gateway.store import Reader, Store
+from gateway.store import Reader, Store, WindowReader
 from gateway.third_party.stage import ThirdParty, end_session
 from gateway.uploader import Backoff, Circuit, Uploader
 
@@ -61,12 +63,22 @@ _AGAIN_MAX = 64  # batches of one sink on their way, past which none is taken ou
 
 class _Lane(NamedTuple):
     reader: Reader
+    windows: WindowReader
     batcher: Batcher
     uploader: Uploader
 
+    def close(self) -> None:
+        self.reader.close()
+        self.windows.close()
+
 
 def _policy(sink: SinkConfig) -> Policy:
-    slots = {LANE_ALARMS: sink.alarm_slots, LANE_LIVE: sink.live_slots, LANE_BACKFILL: sink.backfill_slots}
+    slots = {
+        LANE_ALARMS: sink.alarm_slots,
+        LANE_LIVE: sink.live_slots,
+        LANE_BACKFILL: sink.backfill_slots,
+        LANE_WINDOWS: 1,
+    }
     return Policy(sink.live_rows, sink.live_age_s, sink.backfill_rows, sink.backfill_after_s, slots)
 
 
@@ -126,6 +138,7 @@ class Gateway:
         )
         self._inputs: list[ThirdParty] = []
         self._inputs_reader: Reader | None = None
+        self._watch = Watch(config, self._store, self.metrics, wall_s)
         self._status_server: StatusServer | None = None
         self._status_reader: Reader | None = None
         self._control = ControlServer(config.control_path, self._change)
@@ -162,6 +175,7 @@ class Gateway:
         try:
             for name in self._config.sinks:
                 self._lanes[name] = self._build_sink(name, head_row)
+            self._watch.open(head_row, self._windows_closed)
             self._start_status()
             self._make_inputs()
             self._store.start()
@@ -170,6 +184,7 @@ class Gateway:
             for lane in self._lanes.values():
                 lane.uploader.start()
                 lane.batcher.start()
+            self._watch.start()
             self._control.start()
             self._link.start()
             for source in self._inputs:
@@ -194,7 +209,7 @@ class Gateway:
             log.error(
                 "sink %s is new and cannot be noted now (%s): it begins at the next start", name, self._store.failing
             )
-            self._lanes.pop(name).reader.close()
+            self._lanes.pop(name).close()
 
     def _make_inputs(self) -> None:
         """What the gateway speaks for itself: third-party devices."""
@@ -217,6 +232,7 @@ class Gateway:
         for source in self._inputs:
             source.deafen()
         self._own.flush()
+        self._watch.stop(_WORKERS_STOP_S)
         if not self._store.stop(_STORE_STOP_S) and started:
             log.error("the store could not commit what was queued; it was not acknowledged, boards send it again")
         self._link.stop(_FLUSH_S)
@@ -228,7 +244,8 @@ class Gateway:
         for lane in self._lanes.values():
             lane.batcher.stop(_WORKERS_STOP_S)
             lane.uploader.stop(_WORKERS_STOP_S)
-            lane.reader.close()
+            lane.close()
+        self._watch.close()
         if self._status_server is not None:
             self._status_server.stop()
         if self._status_reader is not None:
@@ -252,7 +269,12 @@ class Gateway:
                 self._reload()
 
     def _threads_live(self) -> bool:
-        threads = [self._store.alive, self._link.alive, *(source.alive for source in self._inputs)]
+        threads = [
+            self._store.alive,
+            self._link.alive,
+            self._watch.alive,
+            *(source.alive for source in self._inputs),
+        ]
         return all(threads) and all(lane.batcher.alive for lane in self._lanes.values())
 
     def _summary(self) -> str:
@@ -274,9 +296,10 @@ class Gateway:
             self._ingest.tune(decided.config.ingest.json_bytes_max)
             for source in self._inputs:
                 source.tune(decided.config)
+            self._watch.tune(decided.config)
             for name, lane in self._lanes.items():
                 sink = decided.config.sinks[name]
-                lane.batcher.tune(_policy(sink))
+                lane.batcher.tune(_policy(sink), policies(decided.config))
                 lane.uploader.tune(tunings[name], _backoff(sink))
             log.warning("configuration read again; changed: %s", ", ".join(decided.changed) or "nothing")
             if decided.waiting:
@@ -322,6 +345,7 @@ class Gateway:
         policy = _policy(config)
         sink = make_sink(self._config, name, sum(policy.slots.values()), self._wall_s)
         reader = Reader(self._config.store_path)
+        windows = WindowReader(self._config.store_path)
 
         def codec() -> tuple[str, Callable[[bytes], bytes]]:
             return wire.negotiated(config.compression, sink.accepts)
@@ -346,10 +370,12 @@ class Gateway:
             codec,
             uploader.submit,
             head_row=head_row,
+            policies=policies(self._config),
+            windows=windows,
             wall_s=self._wall_s,
         )
         fate.slots = batcher
-        return _Lane(reader, batcher, uploader)
+        return _Lane(reader, windows, batcher, uploader)
 
     # -- between the stages
 
@@ -369,11 +395,16 @@ class Gateway:
                 source.settle(news.receipts)
         for lane in self._lanes.values():
             lane.batcher.committed(news)
+        self._watch.committed(news)
         self._own.flush()
 
     def _store_state(self, state: StoreState) -> None:
         """In the keeper's thread, when the store's state changes: what an alarm can hang on."""
         log.info("store: %s", state)
+
+    def _windows_closed(self) -> None:
+        for lane in self._lanes.values():
+            lane.batcher.windows_closed()
 
     def _broken(self, exc: FatalError) -> None:
         self._fatal = exc

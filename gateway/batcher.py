@@ -3,6 +3,7 @@
     alarms    event records, at once
     live      the rest, newest data: `live_rows` of them or `live_age_s` old
     backfill  ranges that the live lane left behind because they had grown old while the sink was away
+    windows   windows made here, once closed, and again when late records changed them
 
 Bounds: `slots` batches frozen and unanswered a lane; rows wait in the store, not in memory. It reads and writes through
 the view it is given, and knows neither database nor network.
@@ -14,12 +15,26 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from gateway import wire
 from gateway.errors import StoreUnusable
 from gateway.journal import fields
-from gateway.messages import LANE_ALARMS, LANE_BACKFILL, LANE_LIVE, LANES, Batch, Committed, DeviceInfo, Row
+from gateway.messages import (
+    LANE_ALARMS,
+    LANE_BACKFILL,
+    LANE_LIVE,
+    LANE_WINDOWS,
+    UP_LANES,
+    Batch,
+    Committed,
+    Counts,
+    DeviceInfo,
+    Row,
+    Unsent,
+    WindowRow,
+)
+from gateway.policy import Selector, UploadPolicy
 
 log = logging.getLogger("isotherm.batcher")
 
@@ -41,12 +56,20 @@ class Rows(Protocol):
     def device_infos(self, devices: set[int]) -> dict[int, DeviceInfo]: ...
 
 
+class ClosedWindows(Protocol):
+    """Where windows are read: gateway.store.WindowReader."""
+
+    def cursor(self, sink: str) -> int: ...
+    def closed(self, first_revision: int, limit: int) -> list[WindowRow]: ...
+
+
 class Changes(Protocol):
     """What the batcher changes: gateway.store.Store. Each call returns when durable."""
 
     def reserve_batches(self, count: int) -> int | None: ...
-    def freeze(self, batch: Batch, next_row: int, cuts: int) -> bool: ...
+    def freeze(self, batch: Batch, next_row: int, cuts: int | None, unsent: Unsent) -> bool: ...
     def advance(self, sink: str, lane: str, next_row: int) -> bool: ...
+    def leave_out(self, sink: str, lane: str, next_row: int, cuts: int | None, unsent: Unsent) -> bool: ...
     def leave_behind(self, sink: str, first_row: int, last_row: int) -> bool: ...
 
 
@@ -74,6 +97,8 @@ class Batcher:
         submit: Callable[[Batch], None],
         *,
         head_row: int,
+        policies: Sequence[UploadPolicy] = (),
+        windows: ClosedWindows | None = None,
         clock_s: Callable[[], float] = time.monotonic,
         wall_s: Callable[[], float] = time.time,
     ) -> None:
@@ -88,11 +113,14 @@ class Batcher:
         self._submit = submit
         self._clock_s = clock_s
         self._wall_s = wall_s
+        self._select = Selector(policies, self._info)
+        self._windows = windows
+        self._windows_due = windows is not None
         self._wake = threading.Event()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
-        self._in_flight = dict.fromkeys(LANES, 0)
+        self._in_flight = dict.fromkeys(UP_LANES, 0)
         self._head_row = head_row
         self._alarm_due = True
         self._live_since_s: float | None = None
@@ -131,10 +159,16 @@ class Batcher:
         if news.events or (full and self._in_flight[LANE_LIVE] < self._policy.slots[LANE_LIVE]):
             self._wake.set()
 
-    def tune(self, policy: Policy) -> None:
-        """Other sizes and ages, from the next batch on."""
+    def windows_closed(self) -> None:
+        """There are windows to send; returns at once."""
+        self._windows_due = True
+        self._wake.set()
+
+    def tune(self, policy: Policy, policies: Sequence[UploadPolicy] = ()) -> None:
+        """Other sizes and ages, and what goes up at all, from the next batch on."""
         with self._lock:
             self._policy = policy
+            self._select = Selector(policies, self._info)
         self._wake.set()
 
     @property
@@ -172,7 +206,7 @@ class Batcher:
             self._wake.wait(self._due_in_s())
             self._wake.clear()
             try:
-                for lane in LANES:
+                for lane in UP_LANES:
                     while self._free(lane) and not self._stop.is_set() and self._step(lane):
                         if lane != LANE_ALARMS and self._alarm_due and self._free(LANE_ALARMS):
                             self._step(LANE_ALARMS)
@@ -181,7 +215,7 @@ class Batcher:
                 self._stop.wait(1.0)
 
     def _free(self, lane: str) -> bool:
-        return self._in_flight[lane] < self._policy.slots[lane]
+        return self._in_flight[lane] < self._policy.slots.get(lane, 0)
 
     def _due_in_s(self) -> float:
         with self._lock:
@@ -195,7 +229,7 @@ class Batcher:
             return self._step_alarms()
         if lane == LANE_LIVE:
             return self._step_live()
-        return self._step_backfill()
+        return self._step_windows() if lane == LANE_WINDOWS else self._step_backfill()
 
     def _step_alarms(self) -> bool:
         with self._lock:
@@ -211,7 +245,7 @@ class Batcher:
         with self._lock:
             self._alarm_due = self._alarm_due or len(rows) == limit
         next_row = rows[-1].row + 1
-        if self._freeze(LANE_ALARMS, rows, next_row):
+        if self._pass(LANE_ALARMS, rows, next_row):
             self._cursors[LANE_ALARMS] = next_row
             return True
         return False
@@ -240,7 +274,7 @@ class Batcher:
         whole = len(rows) == limit
         next_row = rows[-1].row + 1 if whole else head + 1
         if whole or (due and rows):
-            if not self._freeze(LANE_LIVE, rows, next_row):
+            if not self._pass(LANE_LIVE, rows, next_row):
                 return False
         elif not rows:
             # Only events in between: no need to make that durable, the next batch's cursor passes over them.
@@ -269,31 +303,56 @@ class Batcher:
         next_row = rows[-1].row + 1 if len(rows) == limit else last + 1
         if not rows:
             return self._changes.advance(self._sink, LANE_BACKFILL, next_row)
-        return self._freeze(LANE_BACKFILL, rows, next_row)
+        return self._pass(LANE_BACKFILL, rows, next_row)
 
-    def _freeze(self, lane: str, rows: Sequence[Row], next_row: int) -> bool:
-        """Encode, make durable, hand to the uploader."""
+    def _step_windows(self) -> bool:
+        if self._windows is None or not self._windows_due:
+            return False
+        self._windows_due = False
+        limit = self._policy.backfill_rows
+        windows = self._windows.closed(self._windows.cursor(self._sink), limit)
+        if not windows:
+            return False
+        self._windows_due = self._windows_due or len(windows) == limit
         number = self._next_number()
         if number is None:
             return False
-        infos = self._rows.device_infos({row.device for row in rows})
-        first_row, last_row = rows[0].row, rows[-1].row
-        body = wire.document(self._gateway, number, lane, first_row, last_row, rows, infos)
+        infos = self._rows.device_infos({window.device for window in windows})
+        body = wire.window_document(self._gateway, number, windows, infos)
+        # Row ids are the readings'; a batch without any stands at 0, and its rows are windows.
+        return self._freeze(LANE_WINDOWS, number, (0, 0), len(windows), (), body, windows[-1].revision + 1, Unsent())
+
+    def _pass(self, lane: str, rows: list[Row], next_row: int) -> bool:
+        """Freeze of some rows what the policy sends, and move the lane past all of them."""
+        cuts = self._rows.cuts
+        going, unsent = self._select.sift(rows)
+        if not going:
+            return self._changes.leave_out(self._sink, lane, next_row, cuts, unsent)
+        number = self._next_number()
+        if number is None:
+            return False
+        infos = self._rows.device_infos({row.device for row in going})
+        ends = (going[0].row, going[-1].row)
+        body = wire.document(self._gateway, number, lane, *ends, going, infos)
+        return self._freeze(lane, number, ends, len(going), wire.counts(going), body, next_row, unsent)
+
+    def _freeze(
+        self,
+        lane: str,
+        number: int,
+        ends: tuple[int, int],
+        count: int,
+        counts: tuple[Counts, ...],
+        body: dict[str, Any],
+        next_row: int,
+        unsent: Unsent,
+    ) -> bool:
+        """Encode, make durable, hand to the uploader."""
         encoding, compress = self._codec()
         data, digest = wire.encode(body, compress)
-        batch = Batch(
-            self._sink,
-            number,
-            lane,
-            first_row,
-            last_row,
-            len(rows),
-            wire.counts(rows),
-            encoding,
-            digest,
-            data,
-        )
-        if not self._changes.freeze(batch, next_row, self._rows.cuts):
+        batch = Batch(self._sink, number, lane, *ends, count, counts, encoding, digest, data)
+        cuts = None if lane == LANE_WINDOWS else self._rows.cuts
+        if not self._changes.freeze(batch, next_row, cuts, unsent):
             self._stop.wait(_AGAIN_S)
             self._wake.set()  # retention took rows meanwhile, or the store is closing: read them again, or end
             return False
@@ -301,6 +360,9 @@ class Batcher:
             self._in_flight[lane] += 1
         self._submit(batch)
         return True
+
+    def _info(self, device: int) -> DeviceInfo | None:
+        return self._rows.device_infos({device}).get(device)
 
     def _next_number(self) -> int | None:
         """A batch number; reserved in blocks, so that an alarm waits for one commit and not for two."""

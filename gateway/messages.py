@@ -13,6 +13,8 @@ LANE_ALARMS = "alarms"
 LANE_LIVE = "live"
 LANE_BACKFILL = "backfill"
 LANES = (LANE_ALARMS, LANE_LIVE, LANE_BACKFILL)
+LANE_WINDOWS = "windows"  # carries no records, but what was made of them
+UP_LANES = (*LANES, LANE_WINDOWS)
 
 # Kinds HIGH_ON..BOOT of isocore.record travel as events; SAMPLE and DELTA are reports; the rest is window figures.
 # The ledger counts LOST apart, as a notice: it stands for what is gone, and a board's events_sent leaves it out.
@@ -162,6 +164,13 @@ class Counts(NamedTuple):
     notices: int = 0
 
 
+class Unsent(NamedTuple):
+    """Records that a policy keeps from a sink, per device: withheld, and reports that windows stand for."""
+
+    withheld: tuple[Counts, ...] = ()
+    aggregated: tuple[Counts, ...] = ()
+
+
 class Batch(NamedTuple):
     """A frozen batch: `body` never changes from here on, so every retry is byte-identical."""
 
@@ -175,3 +184,56 @@ class Batch(NamedTuple):
     encoding: str
     digest: str
     body: bytes
+
+
+class ChannelRecord(NamedTuple):
+    """One stored record of a known channel, in the order of isocore.aggregate."""
+
+    boot: int
+    seq: int
+    kind: int
+    value: int
+    trend: int
+    uptime_ms: int
+    unix_ms: int
+
+
+class KeptWindow(NamedTuple):
+    """A window as it is kept. `revision` 0: not closed, -1: to be given one now.
+
+    opening_key: (boot, uptime_ms, seq) of the last record before it; None: not to start folding from.
+    """
+
+    device: int
+    channel: int
+    length_s: int
+    start_s: int
+    revision: int
+    least: int | None
+    greatest: int | None
+    last: int | None
+    area: int
+    reports: int
+    covered_ms: int
+    alarm_ms: int
+    fault_ms: int
+    opening: str
+    opening_key: tuple[int, ...] | None
+
+
+class WindowRow(NamedTuple):
+    """A closed window as it goes up; figures in milli-units, None where there was no value."""
+
+    device: int
+    channel: int
+    length_s: int
+    start_s: int
+    revision: int
+    least: int | None
+    mean: int | None
+    greatest: int | None
+    last: int | None
+    reports: int
+    covered_ms: int
+    alarm_ms: int
+    fault_ms: int

@@ -40,6 +40,8 @@ HELP = {
     "store_segments_damaged_total": "Segments found damaged and set aside.",
     "store_segments_taken_over_total": "Segments of a lost main file that were taken over at start.",
     "store_commit_seconds": "Time of a commit, disk included.",
+    "windows_closed_total": "Windows closed, or changed after they were.",
+    "windows_late_total": "Records that came behind what was folded into windows already.",
     "upload_batches_total": "Batches stored by a sink, by sink and lane.",
     "upload_rows_total": "Rows stored by a sink, by sink and lane.",
     "upload_bytes_total": "Bytes of batch bodies sent, retries included, by sink.",

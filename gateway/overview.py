@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from gateway import __version__
 from gateway.config import Config
-from gateway.messages import LANES
+from gateway.messages import UP_LANES
 from gateway.metrics import Metrics
 
 
@@ -72,7 +72,7 @@ def _sink(
         "url": where,
         "failures_in_a_row": sender.failures,
         "last_error": sender.last_error,
-        "batches": {kind: int(metrics.value("upload_batches_total", sink=name, lane=kind)) for kind in LANES},
+        "batches": {kind: int(metrics.value("upload_batches_total", sink=name, lane=kind)) for kind in UP_LANES},
         "bytes_sent": int(metrics.value("upload_bytes_total", sink=name)),
         "rows_pending": sum(
             device["sinks"].get(name, {}).get("pending", device["stored"]) for device in ledger["devices"].values()

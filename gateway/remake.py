@@ -9,10 +9,11 @@ neither store nor network.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from gateway import wire
-from gateway.messages import Batch, DeviceInfo, Row
-from gateway.unpack import records
+from gateway.messages import LANE_WINDOWS, Batch, DeviceInfo, Row
+from gateway.unpack import records, windows
 
 Codec = tuple[str, Callable[[bytes], bytes]]
 
@@ -23,6 +24,8 @@ def remake(gateway: str, batch: Batch, numbers: Sequence[int], codec: Codec) -> 
     Each says it spans the rows of the whole: which row ids lie in which part was not kept.
     """
     document = wire.decode(batch.body, batch.encoding)
+    if batch.lane == LANE_WINDOWS:
+        return _windows(gateway, batch, document, numbers, codec)
     # wire.document lists devices in the order of their numbers, and wire.counts does as well.
     devices = [entry.device for entry in batch.counts]
     try:
@@ -51,6 +54,25 @@ def remake(gateway: str, batch: Batch, numbers: Sequence[int], codec: Codec) -> 
                 batch=number, rows=len(part), counts=wire.counts(part), encoding=encoding, digest=digest, body=data
             )
         )
+    return made
+
+
+def _windows(gateway: str, batch: Batch, document: dict[str, Any], numbers: Sequence[int], codec: Codec) -> list[Batch]:
+    """The same for windows: should both arrive, the one revision that both hold stays."""
+    try:
+        rows = list(windows(document))
+        infos = {place: _info(place, entry) for place, entry in enumerate(document["devices"])}
+    except (LookupError, TypeError) as exc:
+        raise ValueError(f"batch {batch.batch} holds no windows: {exc!r}") from exc
+    encoding, compress = codec
+    parts = len(numbers)
+    if len(rows) < parts:
+        raise ValueError("it holds a single window")
+    made = []
+    for nth, number in enumerate(numbers):
+        part = rows[nth * len(rows) // parts : (nth + 1) * len(rows) // parts]
+        data, digest = wire.encode(wire.window_document(gateway, number, part, infos), compress)
+        made.append(batch._replace(batch=number, rows=len(part), encoding=encoding, digest=digest, body=data))
     return made
 
 

@@ -8,6 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from gateway.messages import WindowRow
+from gateway.wire import WINDOW_COLUMNS
+
 
 class Record(NamedTuple):
     """One record of a batch. `device`: place in the batch's dictionary."""
@@ -51,3 +54,19 @@ def records(document: dict[str, Any]) -> Iterator[Record]:
                 trusted,
             )
         at += count
+
+
+def windows(document: dict[str, Any]) -> Iterator[WindowRow]:
+    """All windows, in their order; `device` is the place in the batch's dictionary. Raises LookupError or TypeError."""
+    columns = document.get("windows")
+    if columns is None:
+        return
+    start_s = revision = standing = 0
+    for row in zip(*(columns[name] for name in WINDOW_COLUMNS), strict=True):
+        device, channel, length_s, start_step, revision_step, mean_step, *around = row
+        start_s += start_step
+        revision += revision_step
+        mean = None if mean_step is None else standing + mean_step
+        standing = standing if mean is None else mean
+        least, greatest, last = (None if v is None or mean is None else mean + v for v in around[:3])
+        yield WindowRow(device, channel, length_s, start_s, revision, least, mean, greatest, last, *around[3:])

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 
 from gateway.errors import BatchRejected, BatchUnfit, SinkUnavailable
 from gateway.journal import fields
-from gateway.messages import LANES, Batch
+from gateway.messages import UP_LANES, Batch
 from gateway.metrics import Metrics
 from gateway.sinks.base import Sink, Tuning
 
@@ -130,7 +130,7 @@ class Uploader:
         self._on_refused = on_refused
         self._on_unfit = on_unfit
         self._clock_s = clock_s
-        self._queues: dict[str, queue.SimpleQueue[Batch | None]] = {lane: queue.SimpleQueue() for lane in LANES}
+        self._queues: dict[str, queue.SimpleQueue[Batch | None]] = {lane: queue.SimpleQueue() for lane in UP_LANES}
         self._threads: list[threading.Thread] = []
         self._stop = threading.Event()
         self.last_error: str | None = None
@@ -143,8 +143,8 @@ class Uploader:
 
     def start(self) -> None:
         """Start the workers."""
-        for lane in LANES:
-            for number in range(self._slots[lane]):
+        for lane in UP_LANES:
+            for number in range(self._slots.get(lane, 0)):
                 thread = threading.Thread(
                     target=self._work, args=(self._queues[lane],), name=f"up-{self.name}-{lane}-{number}", daemon=True
                 )
@@ -165,7 +165,7 @@ class Uploader:
         self._stop.set()
         self._circuit.stop()
         for lane, waiting in self._queues.items():
-            for _ in range(self._slots[lane]):
+            for _ in range(self._slots.get(lane, 0)):
                 waiting.put(None)
         deadline_s = time.monotonic() + timeout_s
         for thread in self._threads:

@@ -13,12 +13,27 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from gateway.errors import ConfigError
-from gateway.messages import EVENT_FIRST, EVENT_LAST, LOST, Counts, DeviceInfo, Row
+from gateway.messages import EVENT_FIRST, EVENT_LAST, LANE_WINDOWS, LOST, Counts, DeviceInfo, Row, WindowRow
 
 VERSION = 1
 CONTENT_TYPE = "application/vnd.isotherm.batch+json"
 ENCODINGS = ("auto", "zstd", "gzip")
 UNIX_MS_MAX = 4102444800000  # 2100-01-01: an epoch outside 1970..2100 goes up as unknown
+WINDOW_COLUMNS = (
+    "device",
+    "channel",
+    "length_s",
+    "start_unix_s",
+    "revision",
+    "mean",
+    "least",
+    "greatest",
+    "last",
+    "count",
+    "covered_ms",
+    "alarm_ms",
+    "fault_ms",
+)
 _GZIP_LEVEL = 6
 _ZSTD_LEVEL = 9
 
@@ -106,6 +121,45 @@ def document(
     if any(trends):
         out["trend"] = trends
     return out
+
+
+def window_document(
+    gateway: str, batch: int, windows: Sequence[WindowRow], devices: Mapping[int, DeviceInfo]
+) -> dict[str, Any]:
+    """A batch of windows and no readings. They leave sorted by device, channel, length and start."""
+    ordered = sorted(windows, key=lambda window: window[:4])
+    index = {device: place for place, device in enumerate(sorted({window.device for window in ordered}))}
+    columns: dict[str, list[int | None]] = {name: [] for name in WINDOW_COLUMNS}
+    start_before = revision_before = mean_before = 0
+    for window in ordered:
+        mean = window.mean
+        row = (
+            index[window.device],
+            window.channel,
+            window.length_s,
+            window.start_s - start_before,
+            window.revision - revision_before,
+            None if mean is None else mean - mean_before,
+            *(None if mean is None or v is None else v - mean for v in (window.least, window.greatest, window.last)),
+            *window[9:],
+        )
+        for name, figure in zip(WINDOW_COLUMNS, row, strict=True):
+            columns[name].append(figure)
+        start_before, revision_before = window.start_s, window.revision
+        mean_before = mean_before if mean is None else mean
+    return {
+        "v": VERSION,
+        "gateway": gateway,
+        "batch": batch,
+        "lane": LANE_WINDOWS,
+        "first_row": 0,
+        "last_row": 0,
+        "rows": 0,
+        "devices": [_device(devices[device]) for device in index],
+        "series": [],
+        **{name: [] for name in ("seq", "uptime_ms", "kind", "channel", "value")},
+        "windows": columns,
+    }
 
 
 def _device(info: DeviceInfo) -> dict[str, Any]:

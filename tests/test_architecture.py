@@ -157,12 +157,16 @@ def separate_sides(tree: Sources) -> list[str]:
 
 
 def separate_stages(tree: Sources) -> list[str]:
-    """Stages never import their neighbours; each side's app.py connects them."""
+    """Stages never import their neighbours; each side's app.py, in parts app_*.py, connects them."""
     broken = []
     for folder, stages in (("gateway/", GATEWAY_STAGES), ("firmware/isonode/", BOARD_STAGES)):
         package = folder.rstrip("/").rsplit("/", maxsplit=1)[-1] + "."
         for path, text in tree.items():
-            if not path.startswith(folder) or path == folder + "app.py":
+            if (
+                not path.startswith(folder)
+                or fnmatch(path, folder + "app.py")
+                or fnmatch(path, folder + "app_[a-z]*.py")
+            ):
                 continue
             own = path.removeprefix(folder).split("/")[0].removesuffix(".py")
             seen = {name.split(".")[1] for name in imports(path, text) if name.startswith(package)}

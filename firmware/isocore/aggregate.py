@@ -46,6 +46,13 @@ KINDS = (SAMPLE, DELTA, HIGH_ON, HIGH_OFF, LOW_ON, LOW_OFF, RATE_ON, RATE_OFF, F
 NOTHING = (0, 0, 0, 0, None, 0, 0, 0, 0)
 
 
+def mean_of(area, covered_ms, least, greatest):
+    """The mean of a window whose figures are kept elsewhere."""
+    if covered_ms:
+        return area // covered_ms
+    return None if least is None else (least + greatest) // 2
+
+
 class Window:
     """One window so far. `opening`: the channel's state when this window began, and from when on: (state, unix_ms)."""
 
@@ -65,9 +72,7 @@ class Window:
     @property
     def mean(self):
         """Mean by time, floor division; None without a value; amid least and greatest when nothing lasted a ms."""
-        if self.covered_ms:
-            return self.area // self.covered_ms
-        return None if self.least is None else (self.least + self.greatest) // 2
+        return mean_of(self.area, self.covered_ms, self.least, self.greatest)
 
     def figures(self):
         """(least, mean, greatest, last, count, covered_ms, alarm_ms, fault_ms)"""
@@ -132,6 +137,16 @@ class Channel:
                 self._reached_ms[length_s] = unix_ms
             self._apply(boot, seq, kind, value, trend, uptime_ms, unix_ms)
         return True
+
+    def reached(self):
+        """How far each length is folded, unix ms in the order of the lengths: with `state`, all that `resume` needs."""
+        return [self._reached_ms[length_s] for length_s in self._lengths_s]
+
+    def resume(self, state, reached_ms):
+        """Go on where another Channel of the same lengths stood."""
+        self.state = tuple(state)
+        self._reached_ms = dict(zip(self._lengths_s, reached_ms))
+        self._floor_s = None
 
     def close(self, unix_ms):
         """Carry what stands to the end of every window that ended by then."""

@@ -10,11 +10,13 @@ from typing import Any
 
 from gateway.config import sinks as sinks_
 from gateway.config import third_party as third_party_
+from gateway.config import upload as upload_
 from gateway.config.base import GatewayConfig, IngestConfig, LogConfig, MetricsConfig, MqttConfig, StoreConfig
 from gateway.config.check import FAULTS_MAX, Checker
 from gateway.config.keys import family, section
 from gateway.config.sinks import SinkConfig
 from gateway.config.third_party import ThirdPartyConfig
+from gateway.config.upload import UploadConfig, WindowsConfig
 from gateway.errors import ConfigError
 
 
@@ -30,6 +32,8 @@ class Config:
     metrics: MetricsConfig = section(MetricsConfig)
     log: LogConfig = section(LogConfig)
     third_party: dict[str, ThirdPartyConfig] = family(third_party_.INTRO, what="a third-party table's name")
+    windows: WindowsConfig = section(WindowsConfig)
+    upload: dict[str, UploadConfig] = family(upload_.INTRO, what="a policy's name", live=True)
     sinks: dict[str, SinkConfig] = family(sinks_.INTRO, what="a sink's name")
 
     @property

@@ -18,7 +18,7 @@ from typing import Any
 from gateway.errors import BatchRejected, SinkUnavailable
 from gateway.messages import Batch
 from gateway.sinks.base import Stored, Tuning
-from gateway.unpack import records
+from gateway.unpack import records, windows
 from gateway.wire import decode
 from isocore.record import KIND_NAMES
 
@@ -72,7 +72,8 @@ class FileSink:
             "digest": batch.digest,
         }
         try:
-            return [head, *_readings(decode(batch.body, batch.encoding))]
+            document = decode(batch.body, batch.encoding)
+            return [head, *_readings(document), *_windows(document)]
         except (ValueError, LookupError, TypeError) as exc:
             raise BatchRejected("undecodable", f"batch {batch.batch} cannot be decoded: {exc}") from exc
 
@@ -129,6 +130,18 @@ def _readings(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
             "uptime_ms": record.uptime_ms,
             "unix_ms": None if epoch_unix_ms is None else epoch_unix_ms + record.uptime_ms,
             "trusted": bool(record.trusted),
+        }
+
+
+def _windows(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """One object a window."""
+    for window in windows(document):
+        device = document["devices"][window.device]
+        channels = device["channels"] or []
+        named = channels[window.channel] if window.channel < len(channels) else {"name": None, "unit": None}
+        figures = window._asdict()
+        yield {"device": device["id"], "class": device["class"], "kind": "window", **named} | {
+            name: figures[name] for name in figures if name != "device"
         }
 
 

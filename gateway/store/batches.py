@@ -12,8 +12,8 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
-from gateway.messages import LANE_BACKFILL, LANE_LIVE, Batch, Counts
-from gateway.store import catalog
+from gateway.messages import LANE_BACKFILL, LANE_LIVE, LANE_WINDOWS, Batch, Counts, Unsent
+from gateway.store import aggregates, catalog
 
 _BATCH_START_BITS = 40
 
@@ -22,6 +22,10 @@ _SINK_LEDGER = (
     " ON CONFLICT (sink, device) DO UPDATE SET {0}_reports={0}_reports+excluded.{0}_reports,"
     " {0}_events={0}_events+excluded.{0}_events, {0}_windows={0}_windows+excluded.{0}_windows,"
     " {0}_notices={0}_notices+excluded.{0}_notices"
+)
+_AGGREGATED = (
+    "INSERT INTO ledger_sink (sink, device, aggregated_reports) VALUES (?,?,?) ON CONFLICT (sink, device) DO UPDATE SET"
+    " aggregated_reports=aggregated_reports+excluded.aggregated_reports"
 )
 _BATCH = "SELECT sink, batch, lane, first_row, last_row, rows, counts, encoding, digest, body FROM batches"
 
@@ -37,12 +41,26 @@ def reserve(db: sqlite3.Connection, count: int) -> int:
     return number
 
 
-def freeze(db: sqlite3.Connection, batch: Batch, next_row: int, cuts: int | None, now_unix_ms: int) -> bool:
-    """Keep a batch and move its lane past it. False when retention took rows since they were read, at `cuts`."""
-    if cuts is not None and catalog.cuts(db) != cuts:
+def freeze(
+    db: sqlite3.Connection, batch: Batch, next_row: int, cuts: int | None, unsent: Unsent, now_unix_ms: int
+) -> bool:
+    """Keep a batch and move its lane past it, and past what the sink's policy leaves out.
+
+    False when retention took rows since they were read, at `cuts`.
+    """
+    if not leave_out(db, batch.sink, batch.lane, next_row, cuts, unsent):
         return False
     _keep(db, batch, now_unix_ms)
-    advance(db, batch.sink, batch.lane, next_row)
+    return True
+
+
+def leave_out(db: sqlite3.Connection, sink: str, lane: str, next_row: int, cuts: int | None, unsent: Unsent) -> bool:
+    """Move a lane past rows of which some do not go up, and say so in the ledger. False as for `freeze`."""
+    if cuts is not None and catalog.cuts(db) != cuts:
+        return False
+    _count(db, sink, unsent.withheld, "withheld")
+    db.executemany(_AGGREGATED, [(sink, counts.device, counts.reports) for counts in unsent.aggregated])
+    advance(db, sink, lane, next_row)
     return True
 
 
@@ -76,7 +94,10 @@ def _keep(db: sqlite3.Connection, batch: Batch, now_unix_ms: int) -> None:
 
 
 def advance(db: sqlite3.Connection, sink: str, lane: str, next_row: int) -> None:
-    """Move a lane's cursor; for the backfill lane, that of the range the row lies in."""
+    """Move a lane's cursor; for the backfill lane, that of the range the row lies in; for windows, the revision's."""
+    if lane == LANE_WINDOWS:
+        aggregates.advance(db, sink, next_row)
+        return
     if lane == LANE_BACKFILL:
         db.execute(
             "UPDATE backfill SET next_row = ?2 WHERE sink = ?1 AND next_row < ?2 AND last_row >= ?2 - 1",
@@ -150,7 +171,7 @@ def _counts(db: sqlite3.Connection, sink: str, batch: int, state: str) -> list[C
     return None if row is None else [Counts(*entry) for entry in json.loads(row[0])]
 
 
-def _count(db: sqlite3.Connection, sink: str, counts: list[Counts], outcome: str, sign: int = 1) -> None:
+def _count(db: sqlite3.Connection, sink: str, counts: Sequence[Counts], outcome: str, sign: int = 1) -> None:
     rows = [(sink, c.device, *(sign * n for n in (c.reports, c.events, c.windows, c.notices))) for c in counts]
     db.executemany(_SINK_LEDGER.format(outcome), rows)
 

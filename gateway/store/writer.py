@@ -17,10 +17,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from gateway.errors import FatalError, StoreBusy, StoreDamaged, StoreUnusable
-from gateway.messages import Batch, Committed, FrameIn, MetaIn, NoteIn, OwnIn, StoreState
+from gateway.messages import Batch, Committed, FrameIn, KeptWindow, MetaIn, NoteIn, OwnIn, StoreState, Unsent
 from gateway.metrics import Metrics
 from gateway.pipe import Pipe
-from gateway.store import adopt, batches, db, sinks
+from gateway.store import adopt, aggregates, batches, db, sinks
 from gateway.store.disk import Disk
 from gateway.store.frames import FrameTable
 from gateway.store.keeper import Keeper
@@ -37,6 +37,7 @@ _CALL_ROWS = 1
 _IDLE_S = 1.0
 _REOPEN_AFTER = 3  # failures in a row that are no lack of room: the connection itself may be what is broken
 _KEEPER_STOP_S = 5.0
+_ALL_SENT = Unsent()
 
 
 class Ticket:
@@ -213,14 +214,33 @@ class Store:
         assert isinstance(ticket.result, int)
         return ticket.result
 
-    def freeze(self, batch: Batch, next_row: int, cuts: int | None = None) -> bool:
-        """Keep a batch and move its lane; True when durable. `cuts`: the reader's, when it read the rows."""
+    def freeze(self, batch: Batch, next_row: int, cuts: int | None = None, unsent: Unsent = _ALL_SENT) -> bool:
+        """Keep a batch and move its lane; True when durable. `cuts`: the reader's, when it read the rows.
+
+        unsent: what lay between and does not go up.
+        """
         now_unix_ms = int(self._wall_s() * 1000)
-        return self._ask(lambda c: batches.freeze(c, batch, next_row, cuts, now_unix_ms)).done
+        return self._ask(lambda c: batches.freeze(c, batch, next_row, cuts, unsent, now_unix_ms)).done
 
     def advance(self, sink: str, lane: str, next_row: int) -> bool:
         """Move a lane's cursor over rows that are not its own."""
         return self._ask(lambda c: batches.advance(c, sink, lane, next_row)).wait()
+
+    def leave_out(self, sink: str, lane: str, next_row: int, cuts: int | None, unsent: Unsent) -> bool:
+        """Move a lane's cursor over rows that do not go up; True when durable. `cuts` as for `freeze`."""
+        return self._ask(lambda c: batches.leave_out(c, sink, lane, next_row, cuts, unsent)).done
+
+    def keep_windows(
+        self, follower: str, next_row: int, windows: Sequence[KeptWindow], states: Sequence[tuple[int, int, str]]
+    ) -> bool:
+        """Keep what a follower made of the rows before `next_row`; True when durable."""
+        now_unix_ms = int(self._wall_s() * 1000)
+        return self._ask(lambda c: aggregates.save(c, follower, next_row, windows, states, now_unix_ms)).wait()
+
+    def prune_windows(self, before_s: int, sinks: Sequence[str]) -> int:
+        """Forget old windows that every one of `sinks` has frozen. Returns how many."""
+        ticket = self._ask(lambda c: aggregates.prune(c, before_s, sinks))
+        return ticket.result if ticket.wait() and isinstance(ticket.result, int) else 0
 
     def leave_behind(self, sink: str, first_row: int, last_row: int) -> bool:
         """Hand a range from the live lane to the backfill lane."""

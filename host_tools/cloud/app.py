@@ -25,6 +25,7 @@ from starlette.routing import Route
 
 from host_tools.cloud.store import BusyError, DigestConflict, Store
 from host_tools.cloud.store_read import CloudReader, StoredReading
+from host_tools.cloud.windows import LENGTH_S_MAX, UNIX_S_MAX
 from host_tools.cloud.wire import BODY_BYTES_MAX, Batch, WireError, decode, read_head
 from host_tools.errors import StoreError
 from isocore.record import BOARD_CHANNEL, KIND_NAMES
@@ -57,6 +58,7 @@ class Receiver:
             Route("/v1/batches", self.guarded(self.batches), methods=["POST"]),
             Route("/v1/devices", self.guarded(self.devices), methods=["GET"]),
             Route("/v1/readings", self.guarded(self.readings), methods=["GET"]),
+            Route("/v1/windows", self.guarded(self.windows), methods=["GET"]),
             Route("/metrics", self.guarded(self.metrics), methods=["GET"]),
         ]
         return Starlette(routes=routes, exception_handlers={HTTPException: _http_error, WireError: self._refuse})
@@ -144,18 +146,27 @@ class Receiver:
         channel_name = query.get("channel")
 
         def ask(reader: CloudReader) -> dict[str, object]:
-            info = next((found for found in reader.devices() if found.name == device), None)
-            if info is None:
-                raise WireError(404, "query", "no such device; give one of /v1/devices as `device`")
-            names = {number: name for number, name, _ in info.channels}
-            channel = None
-            if channel_name is not None:
-                channel = next((number for number, name in names.items() if name == channel_name), None)
-                if channel is None:
-                    raise WireError(404, "query", "that device has no such channel")
+            names, channel = _named(reader, device, channel_name)
             rows = reader.page(device, channel, start, end, after, limit)
             following = f"{rows[-1].boot}.{rows[-1].seq}" if len(rows) == limit else None
             return {"device": device, "readings": [_shown(row, names) for row in rows], "next": following}
+
+        return JSONResponse(await run_in_threadpool(_ask, self._folder, ask))
+
+    async def windows(self, request: Request) -> Response:
+        query = request.query_params
+        device, channel_name = query.get("device", ""), query.get("channel")
+        limit = _page_size(query.get("limit", str(PAGE_DEFAULT)))
+        length_s = None if query.get("length_s") is None else _page_size(query["length_s"], "length_s", LENGTH_S_MAX)
+        start, end = _time(query.get("from"), "from"), _time(query.get("to"), "to")
+        first_s = -(-(start or 0) // 1000)
+        end_s = UNIX_S_MAX + 1 if end is None else -(-end // 1000)
+
+        def ask(reader: CloudReader) -> dict[str, object]:
+            names, channel = _named(reader, device, channel_name)
+            rows = reader.windows(device, channel, length_s, first_s, end_s, limit)
+            shown = [row._asdict() | {"channel": names.get(row.channel, str(row.channel))} for row in rows]
+            return {"device": device, "windows": shown, "whole": len(rows) < limit}
 
         return JSONResponse(await run_in_threadpool(_ask, self._folder, ask))
 
@@ -181,6 +192,20 @@ def _ask(folder: Path, question: Callable[[CloudReader], _T]) -> _T:
         return question(reader)
 
 
+def _named(reader: CloudReader, device: str, channel_name: str | None) -> tuple[dict[int, str], int | None]:
+    """Names of a device's channels, and the number of the one that was asked for. Raises WireError."""
+    info = next((found for found in reader.devices() if found.name == device), None)
+    if info is None:
+        raise WireError(404, "query", "no such device; give one of /v1/devices as `device`")
+    names = {number: name for number, name, _ in info.channels}
+    if channel_name is None:
+        return names, None
+    channel = next((number for number, name in names.items() if name == channel_name), None)
+    if channel is None:
+        raise WireError(404, "query", "that device has no such channel")
+    return names, channel
+
+
 def _error(status: int, text: str, headers: dict[str, str] | None = None) -> JSONResponse:
     return JSONResponse({"error": text}, status, headers)
 
@@ -198,9 +223,9 @@ def _head_bytes(request: Request) -> int:
     return line + sum(len(name) + 2 + len(value) + 2 for name, value in request.headers.raw) + 2
 
 
-def _page_size(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) < 9 and 1 <= int(text) <= PAGE_MAX):
-        raise WireError(400, "query", f"limit must be a number from 1 to {PAGE_MAX}")
+def _page_size(text: str, name: str = "limit", highest: int = PAGE_MAX) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 9 and 1 <= int(text) <= highest):
+        raise WireError(400, "query", f"{name} must be a number from 1 to {highest}")
     return int(text)
 
 

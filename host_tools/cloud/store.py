@@ -31,6 +31,17 @@ _INSERT = """
     INSERT INTO reading (device, boot, seq, kind, channel, value, trend, uptime_ms, epoch_unix_ms, trusted, batch)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING
 """
+# The highest revision stays, whatever order they come in; the same again changes nothing.
+_WINDOW = """
+    INSERT INTO window (device, channel, length_s, start_unix_s, revision, least, mean, greatest, last, reports,
+                        covered_ms, alarm_ms, fault_ms, batch)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    ON CONFLICT DO UPDATE SET revision = excluded.revision, least = excluded.least, mean = excluded.mean,
+        greatest = excluded.greatest, last = excluded.last, reports = excluded.reports,
+        covered_ms = excluded.covered_ms, alarm_ms = excluded.alarm_ms, fault_ms = excluded.fault_ms,
+        batch = excluded.batch
+    WHERE excluded.revision > revision
+"""
 _SAME = """
     SELECT 1 FROM reading WHERE device = ? AND boot = ? AND seq = ? AND kind = ? AND channel = ? AND value = ?
     AND trend = ? AND uptime_ms = ?
@@ -170,6 +181,10 @@ class Store:
         before = self._db.total_changes
         self._db.executemany(_INSERT, rows)
         new = self._db.total_changes - before
+        if batch.windows:
+            before = self._db.total_changes
+            self._db.executemany(_WINDOW, [(devices[window.device], *window[1:], batch_id) for window in batch.windows])
+            self._count(windows_received=len(batch.windows), windows_taken=self._db.total_changes - before)
         self._db.execute("UPDATE batch SET new_count = ? WHERE id = ?", (new, batch_id))
         conflicts = self._conflicts(devices, batch.readings) if new < count else 0
         self._count(

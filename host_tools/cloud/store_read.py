@@ -48,6 +48,23 @@ class StoredReading(NamedTuple):
     recv_unix_ms: int
 
 
+class StoredWindow(NamedTuple):
+    """One window as stored: figures in milli-units, None where there was no value."""
+
+    channel: int
+    length_s: int
+    start_unix_s: int
+    revision: int
+    least: int | None
+    mean: int | None
+    greatest: int | None
+    last: int | None
+    reports: int
+    covered_ms: int
+    alarm_ms: int
+    fault_ms: int
+
+
 _COLUMNS = """
     r.boot, r.seq, r.kind, r.channel, r.value, r.trend, r.uptime_ms, r.epoch_unix_ms + r.uptime_ms, r.trusted,
     b.recv_unix_ms
@@ -148,6 +165,20 @@ class CloudReader:
         """
         values = (device, *after, channel, from_unix_ms, to_unix_ms, limit)
         return [_stored(row) for row in self._db.execute(query, values)]
+
+    def windows(
+        self, device: str, channel: int | None, length_s: int | None, from_unix_s: int, to_unix_s: int, limit: int
+    ) -> list[StoredWindow]:
+        """At most `limit` windows that begin within [from, to), by start, channel and length."""
+        query = """
+            SELECT channel, length_s, start_unix_s, revision, least, mean, greatest, last, reports, covered_ms,
+                   alarm_ms, fault_ms
+            FROM window WHERE device = (SELECT id FROM device WHERE name = ?1) AND (?2 IS NULL OR channel = ?2)
+            AND (?3 IS NULL OR length_s = ?3) AND start_unix_s >= ?4 AND start_unix_s < ?5
+            ORDER BY start_unix_s, channel, length_s LIMIT ?6
+        """
+        values = (device, channel, length_s, from_unix_s, to_unix_s, limit)
+        return [StoredWindow._make(row) for row in self._db.execute(query, values)]
 
     def lost_identities(self, device: str) -> int:
         """Identities that LOST records account for."""

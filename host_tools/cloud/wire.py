@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 
 import zstandard
 
+from host_tools.cloud import windows as windows_
+from host_tools.cloud.windows import Window
 from isocore.record import KIND_LAST, SMALL_INT_MAX
 from isocore.topics import is_device_id
 
@@ -27,13 +29,13 @@ ROWS_MAX = 65536
 DEVICES_MAX = 10000
 CHANNELS_MAX = 255
 NAME_MAX = 64
-LANES = ("alarms", "live", "backfill")
+LANES = ("alarms", "live", "backfill", "windows")
 UNIX_MS_MAX = 4102444800000  # 2100-01-01
 UPTIME_MS_MAX = SMALL_INT_MAX * 1000 + 999
 _NUMBER_MAX = (1 << 53) - 1  # what JSON readers everywhere hold exactly
 _TREND_MAX = 0x7FFF
 _WINDOW_BYTES_MAX = 8 << 20  # what a zstd frame may ask for (RFC 8878 section 3.1.1.1.2 recommends 8 MB)
-_OPTIONAL_KEYS = frozenset(("trend",))
+_OPTIONAL_KEYS = frozenset(("trend", "windows"))
 _HEAD_KEYS = frozenset(("v", "gateway", "batch", "lane", "first_row", "last_row", "rows", "devices", "series"))
 _KEYS = _HEAD_KEYS | _OPTIONAL_KEYS | {"seq", "uptime_ms", "kind", "channel", "value"}
 
@@ -81,6 +83,7 @@ class Batch:
     lane: str
     devices: tuple[Device, ...]
     readings: list[Reading]
+    windows: tuple[Window, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -131,7 +134,11 @@ def decode(head: Head, body: bytes) -> Batch:
     first_row = _integer(data["first_row"], "first_row", 0, _NUMBER_MAX)
     _integer(data["last_row"], "last_row", first_row, _NUMBER_MAX)
     devices = _devices(data["devices"])
-    return Batch(head.gateway, head.number, head.digest, data["lane"], devices, _readings(data, len(devices)))
+    windows: tuple[Window, ...] = ()
+    if "windows" in data:
+        windows = tuple(windows_.decode(data["windows"], len(devices), lambda text: WireError(400, "windows", text)))
+    readings = _readings(data, len(devices), 0 if windows else 1)
+    return Batch(head.gateway, head.number, head.digest, data["lane"], devices, readings, windows)
 
 
 def _decompress(encoding: str, body: bytes) -> bytes:
@@ -240,13 +247,13 @@ def _column(data: dict[str, Any], name: str, rows: int) -> list[int]:
 
 
 def _within(column: list[int], name: str, lowest: int, highest: int) -> list[int]:
-    if min(column) < lowest or max(column) > highest:
+    if column and (min(column) < lowest or max(column) > highest):
         raise WireError(400, "range", f"{name} must stay within {lowest} and {highest}")
     return column
 
 
-def _readings(data: dict[str, Any], devices: int) -> list[Reading]:
-    rows = _integer(data["rows"], "rows", 1, ROWS_MAX)
+def _readings(data: dict[str, Any], devices: int, rows_min: int) -> list[Reading]:
+    rows = _integer(data["rows"], "rows", rows_min, ROWS_MAX)
     seq = _column(data, "seq", rows)
     uptime_ms = _column(data, "uptime_ms", rows)
     kind = _within(_column(data, "kind", rows), "kind", 1, KIND_LAST)

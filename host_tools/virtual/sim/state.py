@@ -43,9 +43,7 @@ def load(path, memory_path):
 
 
 def save():
-    struct.pack_into(
-        _FORM, _buffer, 0, _MAGIC, boots, run_s, run_ms, rows_fired, rows_offset_bytes, wall_correction_s
-    )
+    struct.pack_into(_FORM, _buffer, 0, _MAGIC, boots, run_s, run_ms, rows_fired, rows_offset_bytes, wall_correction_s)
     _file.seek(0)
     _file.write(_buffer)
 

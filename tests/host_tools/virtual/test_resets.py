@@ -57,7 +57,9 @@ def test_reset_and_its_cause(bench: Bench, action: str, cause: str) -> None:
 
 
 def test_no_finally_runs_at_a_reset(bench: Bench) -> None:
-    script = REMEMBER + """
+    script = (
+        REMEMBER
+        + """
 if first:
     try:
         machine.reset()
@@ -66,6 +68,7 @@ if first:
     finally:
         print("finally")
 """
+    )
     board = bench.board(script)
     _second_boot(board)
     board.power_cut()

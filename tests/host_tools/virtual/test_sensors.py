@@ -88,17 +88,22 @@ def test_search_finds_every_device_once(bench: Bench) -> None:
 
 
 def test_search_on_an_empty_bus(bench: Bench) -> None:
-    script = ON_BUS + """
+    script = (
+        ON_BUS
+        + """
 try:
     bus.reset(True)
 except onewire.OneWireError:
     say([sensor.scan(), bus.reset(), bus.readbyte()])
 """
+    )
     assert bench.run(script, devices=[]) == [[], False, 0xFF]
 
 
 def test_conversion_takes_its_time_and_rounds_to_a_sixteenth(bench: Bench) -> None:
-    script = ON_BUS + """
+    script = (
+        ON_BUS
+        + """
 time.sleep_ms(1)
 rom = sensor.scan()[0]
 sensor.convert_temp()
@@ -109,6 +114,7 @@ still = sensor.read_temp(rom)
 time.sleep_ms(350)
 say([busy, early, still, sensor.read_temp(rom), list(sensor.buf)])
 """
+    )
     busy, early, still, late, scratch = bench.run(
         script, rows=[(0, -10_140, None, "")], devices=[{"type": "ds18b20", "pin": 5, "rom": ROM_A.hex()}], speed=50
     )
@@ -120,19 +126,24 @@ say([busy, early, still, sensor.read_temp(rom), list(sensor.buf)])
 
 
 def test_value_is_latched_when_the_conversion_starts(bench: Bench) -> None:
-    script = ON_BUS + """
+    script = (
+        ON_BUS
+        + """
 time.sleep_ms(1)
 rom = sensor.scan()[0]
 sensor.convert_temp()
 time.sleep_ms(8000)
 say(sensor.read_temp(rom))
 """
+    )
     rows = [(0, 4_000, None, ""), (6_000, 9_000, None, "")]
     assert bench.run(script, rows=rows, devices=[{"type": "ds18b20", "pin": 5, "rom": ROM_A.hex()}], speed=50) == 4.0
 
 
 def test_resolution_can_be_lowered(bench: Bench) -> None:
-    script = ON_BUS + """
+    script = (
+        ON_BUS
+        + """
 time.sleep_ms(1)
 rom = sensor.scan()[0]
 sensor.write_scratch(rom, b"\\x4b\\x46\\x1f")
@@ -140,17 +151,21 @@ sensor.convert_temp()
 time.sleep_ms(94)
 say([sensor.read_temp(rom), sensor.buf[4]])
 """
+    )
     device = {"type": "ds18b20", "pin": 5, "rom": ROM_A.hex()}
     assert bench.run(script, rows=[(0, 20_940, None, "")], devices=[device]) == [20.5, 0x1F]
 
 
 def test_devices_on_one_bus_answer_for_themselves(bench: Bench) -> None:
-    script = ON_BUS + """
+    script = (
+        ON_BUS
+        + """
 time.sleep_ms(1)
 sensor.convert_temp()
 time.sleep_ms(750)
 say({bytes(rom).hex(): sensor.read_temp(rom) for rom in sensor.scan()})
 """
+    )
     devices = [
         {"type": "ds18b20", "pin": 5, "rom": ROM_A.hex()},
         {"type": "ds18b20", "pin": 5, "rom": ROM_B.hex(), "offset_milli": 1_500},
@@ -171,7 +186,9 @@ say({bytes(rom).hex(): sensor.read_temp(rom) for rom in sensor.scan()})
     ],
 )
 def test_faults_of_a_ds18b20(bench: Bench, fault: str, expected: Any) -> None:
-    script = ON_BUS + """
+    script = (
+        ON_BUS
+        + """
 rom = sensor.scan()[0]
 time.sleep_ms(20)
 try:
@@ -184,6 +201,7 @@ except onewire.OneWireError:
 except Exception as error:
     say(str(error))
 """
+    )
     device = {"type": "ds18b20", "pin": 5, "rom": ROM_A.hex()}
     assert bench.run(script, rows=[(10, 21_000, None, fault)], devices=[device], speed=50) == expected
 
