@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from host_tools import keys
+from host_tools.keys import signing
 from host_tools.virtual.tap import read_tap
 from isocore import model, record
 from tests.firmware.conftest import Bench, Row
@@ -66,7 +66,7 @@ def test_every_i2c_sensor_on_one_bus_with_every_fault(bench: Bench) -> None:
 
 def limits(**fields: int) -> tuple[bytes, dict[str, Any]]:
     """A signed model for the class `fridge`, and the key that boards must know."""
-    key = keys.generate()
+    key = signing.generate()
     params = model.ChannelParams()
     for name, value in fields.items():
         setattr(params, name, value)
