@@ -85,15 +85,17 @@ def run(config_path: Path) -> None:
 @_config_option
 @_plain_errors
 def check_config(config_path: Path) -> None:
-    """Check a configuration file; exit code 2 when it is wrong.
+    """Check a configuration file, and the tokens and certificates it names; exit code 2 when something is wrong.
 
     Example: isotherm-gateway check-config --config gateway.toml
     """
     config = load(config_path)
+    from gateway.sinks.make import make_tuning
     from gateway.wire import compressor
 
-    for sink in config.sinks.values():
+    for name, sink in config.sinks.items():
         compressor(sink.compression)
+        make_tuning(config, name)
     sinks = ", ".join(f"{name} -> {sink.where}" for name, sink in config.sinks.items()) or "none: nothing is uploaded"
     click.echo(f"{config_path}: good. Gateway {config.gateway.id}, store {config.store_path}, sinks: {sinks}")
 

@@ -1,4 +1,4 @@
-"""Counters, gauges and summaries, and their text in Prometheus's exposition format 0.0.4.
+"""Counters, gauges and histograms, and their text in Prometheus's exposition format 0.0.4.
 
 Every name gets the prefix `isotherm_gateway_`. Safe from any thread. It knows no metric by itself but the help texts
 of the counters, kept here so that each is described once.
@@ -7,6 +7,7 @@ of the counters, kept here so that each is described once.
 from __future__ import annotations
 
 import threading
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
@@ -39,6 +40,7 @@ HELP = {
     "store_segments_checked_total": "Segments checked bit by bit and found whole.",
     "store_segments_damaged_total": "Segments found damaged and set aside.",
     "store_segments_taken_over_total": "Segments of a lost main file that were taken over at start.",
+    "store_queue_seconds": "How long the oldest item of a commit had waited for it to begin.",
     "store_commit_seconds": "Time of a commit, disk included.",
     "windows_closed_total": "Windows closed, or changed after they were.",
     "windows_late_total": "Records that came behind what was folded into windows already.",
@@ -50,6 +52,9 @@ HELP = {
     "upload_remade_total": "Batches made anew, smaller or in another encoding, by sink and reason.",
     "upload_seconds": "Time from a batch's first send to its reply, by sink.",
 }
+
+# Upper bounds of histograms, in seconds: from a commit to a good disk up to a cloud at the end of a slow line.
+BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
 COUNTER = "counter"
 GAUGE = "gauge"
@@ -72,7 +77,7 @@ class Metrics:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._values: dict[str, dict[Labels, float]] = {}
-        self._sums: dict[str, dict[Labels, tuple[int, float]]] = {}
+        self._timings: dict[str, dict[Labels, tuple[list[int], float]]] = {}
         self._gauges: dict[str, tuple[str, Labels, Callable[[], float]]] = {}
         self._sources: list[Callable[[], Iterable[Family]]] = []
 
@@ -84,12 +89,13 @@ class Metrics:
             family[key] = family.get(key, 0) + amount
 
     def observe(self, name: str, amount: float, **labels: str) -> None:
-        """Add one observation to a summary (count and sum)."""
+        """Add one observation, in seconds, to a histogram."""
         key = tuple(sorted(labels.items()))
         with self._lock:
-            family = self._sums.setdefault(name, {})
-            count, total = family.get(key, (0, 0.0))
-            family[key] = (count + 1, total + amount)
+            family = self._timings.setdefault(name, {})
+            counts, total = family.get(key) or ([0] * (len(BUCKETS_S) + 1), 0.0)
+            counts[bisect_left(BUCKETS_S, amount)] += 1
+            family[key] = (counts, total + amount)
 
     def gauge(self, name: str, help_text: str, read: Callable[[], float], **labels: str) -> None:
         """Register a gauge that is read when asked for."""
@@ -126,17 +132,19 @@ class Metrics:
         lines: list[str] = []
         with self._lock:
             values = {name: dict(family) for name, family in self._values.items()}
-            sums = {name: dict(family) for name, family in self._sums.items()}
+            timings = {
+                name: {key: (list(counts), total) for key, (counts, total) in family.items()}
+                for name, family in self._timings.items()
+            }
             gauges = list(self._gauges.values())
             sources = list(self._sources)
         for name in sorted(values):
             self._head(lines, name, HELP.get(name, name), "counter")
             lines += [f"{PREFIX}{name}{_labels(k)} {_number(v)}" for k, v in sorted(values[name].items())]
-        for name in sorted(sums):
-            self._head(lines, name, HELP.get(name, name), "summary")
-            for key, (count, total) in sorted(sums[name].items()):
-                lines.append(f"{PREFIX}{name}_count{_labels(key)} {count}")
-                lines.append(f"{PREFIX}{name}_sum{_labels(key)} {total:.6f}")
+        for name in sorted(timings):
+            self._head(lines, name, HELP.get(name, name), "histogram")
+            for key, (counts, total) in sorted(timings[name].items()):
+                lines += _histogram(name, key, counts, total)
         named: dict[str, list[str]] = {}
         texts: dict[str, str] = {}
         for help_text, key, read in gauges:
@@ -158,6 +166,14 @@ class Metrics:
     def _head(lines: list[str], name: str, text: str, kind: str) -> None:
         lines.append(f"# HELP {PREFIX}{name} {text}")
         lines.append(f"# TYPE {PREFIX}{name} {kind}")
+
+
+def _histogram(name: str, key: Labels, counts: list[int], total_s: float) -> list[str]:
+    lines, below = [], 0
+    for bound, count in zip((*map(str, BUCKETS_S), "+Inf"), counts, strict=True):
+        below += count
+        lines.append(f"{PREFIX}{name}_bucket{_labels((*key, ('le', bound)))} {below}")
+    return [*lines, f"{PREFIX}{name}_sum{_labels(key)} {total_s:.6f}", f"{PREFIX}{name}_count{_labels(key)} {below}"]
 
 
 def _labels(labels: Labels) -> str:

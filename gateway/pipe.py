@@ -7,6 +7,7 @@ socket, then refuses. It knows nothing of what it carries.
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Generic, TypeVar
@@ -19,7 +20,7 @@ class Pipe(Generic[T]):
 
     def __init__(self, capacity_rows: int) -> None:
         self.capacity_rows = capacity_rows
-        self._items: deque[tuple[T, int]] = deque()
+        self._items: deque[tuple[T, int, float]] = deque()  # with the moment of each put
         self._rows = 0
         self._closed = False
         self._urgent = False
@@ -28,6 +29,7 @@ class Pipe(Generic[T]):
         self._drained = threading.Condition(lock)
         self._waiting = False
         self._blocked = 0
+        self.waited_s = 0.0  # how long the oldest item of the latest take had waited; the taker's to read
 
     @property
     def rows(self) -> int:
@@ -52,7 +54,7 @@ class Pipe(Generic[T]):
                     return False
             if self._closed:
                 return False
-            self._items.append((item, rows))
+            self._items.append((item, rows, time.monotonic()))
             self._rows += rows
             self._urgent = self._urgent or urgent
             if self._waiting:
@@ -74,8 +76,10 @@ class Pipe(Generic[T]):
                 self._waiting = False
             out: list[T] = []
             taken = 0
+            if self._items:
+                self.waited_s = time.monotonic() - self._items[0][2]
             while self._items and (not out or taken + self._items[0][1] <= max_rows):
-                item, rows = self._items.popleft()
+                item, rows, _ = self._items.popleft()
                 out.append(item)
                 taken += rows
             self._rows -= taken
@@ -88,11 +92,11 @@ class Pipe(Generic[T]):
     def pick(self, wanted: Callable[[T], bool]) -> list[T]:
         """Take out of turn, and without waiting, every item that is wanted."""
         with self._filled:
-            out = [item for item, _ in self._items if wanted(item)]
-            rest = [(item, rows) for item, rows in self._items if not wanted(item)]
+            out = [item for item, _, _ in self._items if wanted(item)]
+            rest = [entry for entry in self._items if not wanted(entry[0])]
             if out:
                 self._items = deque(rest)
-                self._rows = sum(rows for _, rows in rest)
+                self._rows = sum(rows for _, rows, _ in rest)
                 self._drained.notify_all()
             return out
 

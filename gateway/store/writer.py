@@ -298,6 +298,7 @@ class Store:
                 self.turns += 1
                 group = self._pipe.take(self._commit_rows, _IDLE_S, self._linger_s)
                 if group:
+                    self._metrics.observe("store_queue_seconds", self._pipe.waited_s)
                     self._commit_patiently(group)
         except StoreDamaged as exc:
             db.suspect_mark(self.path).touch()

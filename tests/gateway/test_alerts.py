@@ -62,7 +62,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
     with (
         Mosquitto(folder / "broker") as broker,
         FakeCloud() as cloud,
-        Daemon(folder / "gw", broker.port, cloud.url) as daemon,
+        Daemon(folder / "gw", broker.port, cloud.url, extra='[third_party.plugs]\npreset = "tasmota"') as daemon,
         BoardClient(broker.port) as board,
     ):
         board.publish("a", "health", '{"rssi_dbm":-61,"free_heap_bytes":50000,"outbox":1,"reconnects":0,"boot":true}')

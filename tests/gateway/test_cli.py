@@ -30,6 +30,20 @@ def test_check_config_says_what_it_understood(good: Path) -> None:
     assert "cloud -> http://127.0.0.1:8440" in out
 
 
+def test_check_config_looks_at_what_the_file_names(good: Path) -> None:
+    token = good.with_name("token")
+    token.write_text("secret", encoding="ascii")
+    token.chmod(0o644)
+    good.write_text(GOOD + 'token_file = "token"\n', encoding="utf-8")
+    code, _, err = run("check-config", "--config", str(good))
+    assert (code, err) == (
+        2,
+        f"isotherm-gateway: {token}: everybody on this machine may read it; run `chmod o= {token}`\n",
+    )
+    token.chmod(0o640)
+    assert run("check-config", "--config", str(good))[0] == 0
+
+
 def test_check_config_names_file_and_key(good: Path) -> None:
     good.write_text(GOOD + "live_rws = 3\n", encoding="utf-8")
     code, out, err = run("check-config", "--config", str(good))

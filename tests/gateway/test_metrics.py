@@ -39,6 +39,9 @@ def test_the_text_is_well_formed_whatever_the_labels() -> None:
     for line in lines:
         assert line.startswith(("# HELP ", "# TYPE ")) or SAMPLE.match(line), line
     assert f"{PREFIX}store_commit_seconds_count 1" in lines
+    assert f'{PREFIX}store_commit_seconds_bucket{{le="0.25"}} 1' in lines
+    assert f'{PREFIX}store_commit_seconds_bucket{{le="0.1"}} 0' in lines
+    assert f'{PREFIX}store_commit_seconds_bucket{{le="+Inf"}} 1' in lines
     assert f'{PREFIX}backlog{{lane="live"}} 2.5' in lines
     assert sum(line.startswith(f"# TYPE {PREFIX}backlog ") for line in lines) == 1
 
