@@ -36,29 +36,32 @@ check: ## Run ruff and mypy
 	@$(PYTHON) host_tools/bootstrap.py test
 	@status=0; $(BIN)/python -m ruff check . || status=1; $(BIN)/python -m mypy || status=1; exit $$status
 
-# DESTDIR for packages; DEPENDENCIES=no when paho-mqtt, urllib3 and click come from elsewhere.
+# DESTDIR for packages; DEPENDENCIES=no when paho-mqtt, urllib3 and click come from elsewhere. PI: what the pins of a
+# Raspberry Pi need besides; auto is yes on a 64-bit one.
 PREFIX ?= /usr/local
 SYSCONFDIR ?= /etc
 DESTDIR ?=
 DEPENDENCIES ?= yes
+PI ?= auto
 INSTALL = $(PYTHON) gateway/system/install.py --prefix "$(PREFIX)" --sysconfdir "$(SYSCONFDIR)" --destdir "$(DESTDIR)"
 
-install: ## Install the gateway and its systemd unit (DESTDIR, PREFIX, SYSCONFDIR, DEPENDENCIES=no)
-	@$(INSTALL) --dependencies "$(DEPENDENCIES)" install
+install: ## Install the gateway and its systemd unit (DESTDIR, PREFIX, SYSCONFDIR, DEPENDENCIES=no, PI=yes|no)
+	@$(INSTALL) --dependencies "$(DEPENDENCIES)" --pi "$(PI)" install
 
 uninstall: ## Remove the gateway; configuration and readings stay
 	@$(INSTALL) uninstall
 
-# One resolution for all three, so that a package has one version in all: the largest first, which binds the others.
+# One resolution for all, so that a package has one version in all: the largest first, which binds the others.
 LOCK = $(BIN)/uv pip compile --no-config --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-annotate --custom-compile-command "make lock" pyproject.toml
 
-lock: ## Resolve the three requirements.lock files anew (needs the network)
+lock: ## Resolve the four locks of dependencies anew (needs the network)
 	@$(PYTHON) host_tools/bootstrap.py test
 	@$(BIN)/python -m pip install --quiet uv==0.13.9
 	@$(LOCK) --upgrade --extra build --extra zstd --extra terminal --extra host --extra test -o tests/requirements.lock
 	@$(LOCK) --upgrade -c tests/requirements.lock --extra build --extra zstd --extra terminal --extra host -o host_tools/requirements.lock
 	@$(LOCK) --upgrade -c tests/requirements.lock --extra build --extra zstd --extra terminal -o gateway/requirements.lock
+	@$(LOCK) --upgrade -c tests/requirements.lock --extra build --extra zstd --extra terminal --extra pi -o gateway/requirements-pi.lock
 
 clean: ## Remove what set-up and tools made: .venv, .tools, caches
 	@rm -rf .venv .tools build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -26,7 +26,9 @@ from gateway.errors import ConfigError, FatalError, GatewayError, StoreBusy
 from gateway.fate import Fate
 from gateway.figures import families
 from gateway.ingest import SUBSCRIPTIONS, Ingest, Out, ack_message
+from gateway.inputs import Input, Inputs
 from gateway.keeping import keep_of
+from gateway.local.stage import Local
 from gateway.messages import LANE_ALARMS, LANE_BACKFILL, LANE_LIVE, LANE_WINDOWS, Committed, StoreState
 from gateway.metrics import Metrics
 from gateway.mqtt import BrokerLink
@@ -40,6 +42,7 @@ from gateway.status import StatusServer
 from gateway.store import Reader, Store, WindowReader
 from gateway.third_party.stage import ThirdParty, end_session
 from gateway.uploader import Backoff, Circuit, Uploader
+from isocore import topics
 
 log = logging.getLogger("isotherm")
 
@@ -124,6 +127,7 @@ class Gateway:
             self.metrics,
             json_bytes_max=config.ingest.json_bytes_max,
             ours=lambda device: self._own.speaks_for(device),
+            on_model=self._on_model,
             wall_s=wall_s,
         )
         self._link = BrokerLink(
@@ -131,12 +135,13 @@ class Gateway:
             config.mqtt.port,
             config.client_id,
             config.mqtt.keepalive_s,
-            SUBSCRIPTIONS,
+            (*SUBSCRIPTIONS, topics.topic(config.device_id, topics.MODEL_SET)),
             self._ingest.handle,
             self.metrics,
             backoff_max_s=config.mqtt.backoff_max_s,
         )
-        self._inputs: list[ThirdParty] = []
+        self._inputs = Inputs()
+        self._local: Local | None = None
         self._inputs_reader: Reader | None = None
         self._watch = Watch(config, self._store, self.metrics, wall_s)
         self._status_server: StatusServer | None = None
@@ -187,8 +192,7 @@ class Gateway:
             self._watch.start()
             self._control.start()
             self._link.start()
-            for source in self._inputs:
-                source.start()
+            self._inputs.start()
             log.info("gateway %s runs; store %s", self._config.gateway.id, self._config.store_path)
             self._notifier.ready(self._summary())
             self._attend()
@@ -212,33 +216,34 @@ class Gateway:
             self._lanes.pop(name).close()
 
     def _make_inputs(self) -> None:
-        """What the gateway speaks for itself: third-party devices."""
+        """What the gateway itself speaks for: its own sensors, and third-party devices."""
         config = self._config
         reader = self._inputs_reader = Reader(config.store_path)
         known = {name: meta or {} for name, (own, meta) in reader.known().items() if own}
         self._own.begin(
             start_number(config.starts_path), {name: channels_of(meta) or () for name, meta in known.items()}
         )
+        inputs: list[Input] = []
+        if config.local.sensors:
+            self._local = Local(config, self._own, self.metrics, self._link)
+            inputs.append(self._local)
         if config.third_party:
-            self._inputs.append(
-                ThirdParty(config, self._own, self.metrics, known, lambda device: device in reader.known())
-            )
+            inputs.append(ThirdParty(config, self._own, self.metrics, known, lambda device: device in reader.known()))
         else:
             end_session(config)
+        self._inputs = Inputs(inputs)
 
     def _shut_down(self, started: bool) -> None:
         self._control.stop()
         self._link.deafen()
-        for source in self._inputs:
-            source.deafen()
+        self._inputs.deafen()
         self._own.flush()
         self._watch.stop(_WORKERS_STOP_S)
         if not self._store.stop(_STORE_STOP_S) and started:
             log.error("the store could not commit what was queued; it was not acknowledged, boards send it again")
         self._link.stop(_FLUSH_S)
         self._ingest.stop()
-        for source in self._inputs:
-            source.stop(_FLUSH_S)
+        self._inputs.stop(_FLUSH_S)
         if self._inputs_reader is not None:
             self._inputs_reader.close()
         for lane in self._lanes.values():
@@ -269,13 +274,8 @@ class Gateway:
                 self._reload()
 
     def _threads_live(self) -> bool:
-        threads = [
-            self._store.alive,
-            self._link.alive,
-            self._watch.alive,
-            *(source.alive for source in self._inputs),
-        ]
-        return all(threads) and all(lane.batcher.alive for lane in self._lanes.values())
+        main = (self._store, self._link, self._watch, self._inputs)
+        return all(part.alive for part in main) and all(lane.batcher.alive for lane in self._lanes.values())
 
     def _summary(self) -> str:
         sinks = ", ".join(self._config.sinks) or "none"
@@ -294,8 +294,7 @@ class Gateway:
             self._config = decided.config
             logging.getLogger().setLevel(decided.config.log.level.upper())
             self._ingest.tune(decided.config.ingest.json_bytes_max)
-            for source in self._inputs:
-                source.tune(decided.config)
+            self._inputs.tune(decided.config)
             self._watch.tune(decided.config)
             for name, lane in self._lanes.items():
                 sink = decided.config.sinks[name]
@@ -382,6 +381,10 @@ class Gateway:
     def _take(self, item: Out, rows: int, urgent: bool) -> bool:
         return self._store.put(item, rows, urgent, self._config.ingest.full_wait_s)
 
+    def _on_model(self, device: str, container: bytes) -> None:
+        if self._local is not None:
+            self._local.offer(device, container)
+
     def _committed(self, news: Committed) -> None:
         """In the writer's thread, after each commit."""
         if news.acks:
@@ -390,9 +393,7 @@ class Gateway:
             messages = [ack_message(ack, now_s) for ack in sorted(news.acks, key=lambda a: a.boot)]
             self._link.publish(messages)
             self.metrics.add("ingest_acks_total", len(messages))
-        if news.receipts:
-            for source in self._inputs:
-                source.settle(news.receipts)
+        self._inputs.committed(news)
         for lane in self._lanes.values():
             lane.batcher.committed(news)
         self._watch.committed(news)

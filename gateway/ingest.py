@@ -43,6 +43,7 @@ class Ingest:
         *,
         json_bytes_max: int,
         ours: Callable[[str], bool] = lambda device: False,
+        on_model: Callable[[str, bytes], None] = lambda device, container: None,
         wall_s: Callable[[], float] = time.time,
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -51,6 +52,7 @@ class Ingest:
         self._metrics = metrics
         self._json_bytes_max = json_bytes_max
         self._ours = ours
+        self._on_model = on_model
         self._wall_s = wall_s
         self._log = RateLimitedLog(LOG_EVERY_S, clock_s)
         self._topics: dict[str, tuple[str, str]] = {}
@@ -68,7 +70,8 @@ class Ingest:
         try:
             device, leaf = self._parse_topic(name)
             if self._ours(device):
-                raise MessageRejected("own_id", f"{device} is a device of the gateway's own: nobody else may be it")
+                self._to_ourselves(device, leaf, payload)
+                return
             item: Out
             if leaf == topics.UP:
                 if retained:
@@ -92,6 +95,16 @@ class Ingest:
             self._log.warn(
                 "queue_full", "the store's queue stayed full; messages are dropped, boards send frames again"
             )
+
+    def _to_ourselves(self, device: str, leaf: str, payload: bytes) -> None:
+        """What comes under the name of a device that the gateway speaks for: a model for it, or an impostor's.
+
+        What it says of itself at the broker comes back here, and is passed over.
+        """
+        if leaf == topics.MODEL_SET:
+            self._on_model(device, payload)
+        elif leaf == topics.UP:
+            raise MessageRejected("own_id", f"{device} is a device of the gateway's own: nobody else may be it")
 
     def _reject(self, reason: str, name: str, text: str) -> None:
         self._metrics.add("ingest_rejected_total", 1, reason=reason)
@@ -184,6 +197,7 @@ def _meta(device: str, document: Any, retained: bool, recv_unix_ms: int) -> Meta
     if device_class is not None and not topics.is_device_id(device_class):
         raise MessageRejected("meta", "meta: class must match [a-z0-9-]{1,32}")
     uptime_s = document.get("uptime_s")
+    document.pop("own", None)  # what the gateway says of devices that it speaks for; of a board it means nothing
     uptime_ms = uptime_s * 1000 if isinstance(uptime_s, int) and _seq(uptime_s) and not retained else None
     return MetaIn(device, json.dumps(document), device_class, floor, boot, uptime_ms, recv_unix_ms)
 

@@ -109,6 +109,7 @@ class BrokerLink:
         self._flush_until_s = 0.0
         self._thread: threading.Thread | None = None
         self.connected = False
+        self.connects = 0
         self._refusal = ""
         metrics.gauge(f"{self.prefix}_connected", "1 while the broker answers.", lambda: int(self.connected))
 
@@ -122,7 +123,7 @@ class BrokerLink:
         """False when its thread ended, which it never should before `stop`."""
         return self._thread is not None and self._thread.is_alive()
 
-    def publish(self, messages: Sequence[tuple[str, bytes]]) -> None:
+    def publish(self, messages: Sequence[tuple[str, bytes]], retain: bool = False) -> None:
         """Queue messages (QoS 0); any thread. Dropped while there is no connection."""
         if not self.connected:
             return
@@ -131,7 +132,7 @@ class BrokerLink:
             if len(out) >= OUT_MAX:
                 out.popleft()
                 self._metrics.add("mqtt_outgoing_dropped_total", 1)
-            out.append((name, payload, 0, False))
+            out.append((name, payload, 0, retain))
         self._wake()
 
     def deafen(self) -> None:
@@ -208,6 +209,7 @@ class BrokerLink:
             return
         client.subscribe(self._subscriptions)
         self.connected = True
+        self.connects += 1
         self._metrics.add(f"{self.prefix}_connects_total", 1)
         log.info("connected to broker %s:%d as %s", self._host, self._port, self._client_id)
 

@@ -17,12 +17,12 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from gateway import durable
 from gateway.describe import CHANNELS_MAX, Channels
 from gateway.messages import EVENT_FIRST, EVENT_LAST, LOST, Made, MetaIn, NoteIn, OwnIn, Receipt
 from isocore.frame import EPOCH_BASE_UNIX_S
@@ -50,17 +50,7 @@ def count_start(path: Path) -> int:
     except (FileNotFoundError, UnicodeDecodeError):
         text = ""
     number = min(int(text), BOOT_MAX - 1) + 1 if text.isdigit() else 1
-    fresh = path.with_name(path.name + ".new")
-    with fresh.open("w", encoding="ascii") as file:
-        file.write(f"{number}\n")
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    durable.replace(path, f"{number}\n".encode("ascii"))
     return number
 
 
@@ -176,6 +166,11 @@ class OwnDevice:
     def kept(self) -> int:
         return len(self._waiting)
 
+    def meta(self) -> str:
+        """What it says of itself, as JSON."""
+        channels = [{"name": name, "unit": unit} for name, unit in self.channels]
+        return json.dumps({"v": 1, "class": self._class, **self._more, "own": True, "channels": channels or None})
+
     def channel(self, name: str, unit: str) -> int | None:
         """Number of a channel, given when it is new; None when there are CHANNELS_MAX."""
         with self._lock:
@@ -195,13 +190,12 @@ class OwnDevice:
         """The first record: this device started with the gateway."""
         self.keep(BOOT, BOARD_CHANNEL, _RESET_UNKNOWN)
 
-    def keep(self, kind: int, channel: int, value: int, trend: int = 0) -> None:
-        """Take a record of this moment. Never waits, never refuses."""
+    def keep(self, kind: int, channel: int, value: int, trend: int = 0, uptime_ms: int | None = None) -> None:
+        """Take a record, of this moment unless `uptime_ms` says otherwise. Never waits, never refuses."""
         clock = self._own.clock
+        at_ms = clock.uptime_ms() if uptime_ms is None else uptime_ms
         with self._lock:
-            self._waiting.append(
-                ((kind, channel, value, clock.uptime_ms(), trend), clock.epoch_unix_ms(), clock.unix_ms())
-            )
+            self._waiting.append(((kind, channel, value, at_ms, trend), clock.epoch_unix_ms(), clock.unix_ms()))
             if len(self._waiting) > KEPT_MAX:
                 self._evict()
             self._flush()

@@ -32,6 +32,8 @@ OWNERS = {
     "esp32": ("firmware/isonode/hal.py",),
     "umqtt": ("firmware/isonode/mqtt.py",),
     "paho": ("gateway/mqtt*", "gateway/sinks/mqtt.py", "host_tools/rollout.py", "host_tools/broker.py"),
+    "adafruit_dht": ("gateway/local/sensors.py",),
+    "microcontroller": ("gateway/local/sensors.py",),
     "urllib3": ("gateway/sinks/https.py",),
     "starlette": ("host_tools/cloud/*",),
     "uvicorn": ("host_tools/cloud/*",),
@@ -47,7 +49,9 @@ SIMULATOR = "host_tools/virtual/sim/*"
 CATCH_ALL = ("firmware/isonode/sensors/*", "firmware/main.py")
 
 # Stages of the two sides: none imports another, only app.py sees more than one.
-GATEWAY_STAGES = frozenset({"ingest", "store", "batcher", "uploader", "local", "rules", "actuators", "offload"})
+GATEWAY_STAGES = frozenset(
+    {"ingest", "store", "batcher", "uploader", "local", "third_party", "rules", "actuators", "offload"}
+)
 BOARD_STAGES = frozenset({"sensors", "outbox", "link", "models", "actuator"})
 
 # The one deliberate meeting: what sending everything would have cost is priced by the gateway's own encoder.

@@ -14,6 +14,7 @@ from gateway.config import upload as upload_
 from gateway.config.base import GatewayConfig, IngestConfig, LogConfig, MetricsConfig, MqttConfig, StoreConfig
 from gateway.config.check import FAULTS_MAX, Checker
 from gateway.config.keys import family, section
+from gateway.config.local import LocalConfig
 from gateway.config.sinks import SinkConfig
 from gateway.config.third_party import ThirdPartyConfig
 from gateway.config.upload import UploadConfig, WindowsConfig
@@ -31,6 +32,7 @@ class Config:
     store: StoreConfig = section(StoreConfig)
     metrics: MetricsConfig = section(MetricsConfig)
     log: LogConfig = section(LogConfig)
+    local: LocalConfig = section(LocalConfig)
     third_party: dict[str, ThirdPartyConfig] = family(third_party_.INTRO, what="a third-party table's name")
     windows: WindowsConfig = section(WindowsConfig)
     upload: dict[str, UploadConfig] = family(upload_.INTRO, what="a policy's name", live=True)

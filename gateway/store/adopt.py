@@ -74,7 +74,12 @@ def _enter(db: sqlite3.Connection, disk: Disk, built: Built) -> None:
         epochs = file.execute(
             "SELECT device, boot, epoch_unix_ms, max(trusted) FROM readings GROUP BY device, boot"
         ).fetchall()
-    db.executemany("INSERT OR REPLACE INTO devices (device, name, class, meta) VALUES (?,?,?,?)", devices)
+    db.executemany(
+        # The meta of a device that the gateway speaks for says so (gateway/own.py); of a board, nobody takes that word.
+        "INSERT OR REPLACE INTO devices (device, name, class, meta, own)"
+        " VALUES (?1,?2,?3,?4, coalesce(json_extract(?4, '$.own'), 0))",
+        devices,
+    )
     catalog.enter(db, built)
     db.executemany("INSERT OR IGNORE INTO ledger (device) VALUES (?)", [(d[0],) for d in devices])
     db.executemany(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import compileall
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -62,8 +63,8 @@ class Layout:
         return Path(self.destdir + str(path)) if self.destdir else path
 
 
-def install(layout: Layout, dependencies: bool) -> None:
-    """Put everything in its place; run again it upgrades."""
+def install(layout: Layout, dependencies: bool, pi: bool = False) -> None:
+    """Put everything in its place; run again it upgrades. `pi`: with what a Raspberry Pi's own pins need."""
     if sys.version_info < OLDEST:
         raise Refused(f"Python is {sys.version.split()[0]}, the gateway needs {OLDEST[0]}.{OLDEST[1]}: give PYTHON=")
     library = layout.put(layout.library)
@@ -71,7 +72,7 @@ def install(layout: Layout, dependencies: bool) -> None:
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
     if dependencies:
-        _pip(fresh)
+        _pip(fresh, SOURCE / "gateway" / ("requirements-pi.lock" if pi else "requirements.lock"))
     ignore = shutil.ignore_patterns("__pycache__", "system")
     shutil.copytree(SOURCE / "gateway", fresh / "gateway", ignore=ignore)
     shutil.copytree(SOURCE / "firmware" / "isocore", fresh / "isocore", ignore=ignore)
@@ -114,8 +115,15 @@ def _hidden(python: str) -> str:
     return f"\nThe service cannot see {python}, which lies in a home: install again with PYTHON=/usr/bin/python3"
 
 
-def _pip(target: Path) -> None:
-    lock = SOURCE / "gateway" / "requirements.lock"
+def on_pi(model: Path = Path("/proc/device-tree/model"), machine: str = platform.machine()) -> bool:
+    """True on a 64-bit Raspberry Pi. A 32-bit one has wheels only from elsewhere, which no lock of hashes can name."""
+    try:
+        return machine == "aarch64" and model.read_text(encoding="utf-8").startswith("Raspberry Pi")
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def _pip(target: Path, lock: Path) -> None:
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
     command += ["--only-binary", ":all:", "--require-hashes", "--target", str(target), "--requirement", str(lock)]
     if subprocess.run(command, check=False).returncode:
@@ -150,11 +158,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--sysconfdir", type=Path, default=Path("/etc"))
     parser.add_argument("--destdir", default="")
     parser.add_argument("--dependencies", choices=("yes", "no"), default="yes")
+    parser.add_argument("--pi", choices=("auto", "yes", "no"), default="auto")
     options = parser.parse_args(arguments)
     try:
         layout = Layout(options.prefix, options.sysconfdir, os.path.abspath(options.destdir) if options.destdir else "")
         if options.what == "install":
-            install(layout, options.dependencies == "yes")
+            pi = on_pi() if options.pi == "auto" else options.pi == "yes"
+            install(layout, options.dependencies == "yes", pi)
             if not layout.destdir:
                 _tell_system(["systemd-sysusers", str(layout.sysusers)], ["systemctl", "daemon-reload"])
             print(

@@ -13,8 +13,9 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from gateway import durable
 from gateway.config import Config
-from gateway.messages import Receipt
+from gateway.messages import Committed
 from gateway.metrics import Metrics
 from gateway.mqtt_session import SessionLink, forget
 from gateway.own import Own
@@ -70,9 +71,10 @@ class ThirdParty:
         """Other bounds, from the next message on."""
         self._intake.tune(config.ingest.json_bytes_max, config.ingest.full_wait_s)
 
-    def settle(self, receipts: Sequence[Receipt]) -> None:
-        """In the writer's thread: what these stand for is durable."""
-        self._link.settle(receipts)
+    def committed(self, news: Committed) -> None:
+        """In the writer's thread, after each commit: what receipts stand for is durable."""
+        if news.receipts:
+            self._link.settle(news.receipts)
 
     def deafen(self) -> None:
         """Take no further message; what is committed yet may still be acknowledged."""
@@ -109,8 +111,6 @@ def _remembered(path: Path) -> list[str]:
 
 def _remember(path: Path, subscriptions: Sequence[str]) -> None:
     try:
-        fresh = path.with_name(path.name + ".new")
-        fresh.write_text(json.dumps(subscriptions), encoding="utf-8")
-        fresh.replace(path)
+        durable.replace(path, json.dumps(subscriptions).encode("utf-8"))
     except OSError as exc:
         log.warning("%s cannot be written (%s); filters taken out of the configuration stay", path, exc.strerror)

@@ -159,10 +159,14 @@ def test_nobody_else_may_be_a_device_of_the_gateways_own() -> None:
     recorder = Recorder()
     recorder.ingest = Ingest(recorder.put, recorder.metrics, json_bytes_max=8192, ours=lambda device: device == "gw-1")
     recorder.ingest.handle("iso/1/gw-1/up", frames.encode(1, 0, 0, samples(1, 2)), False)
-    recorder.ingest.handle("iso/1/gw-1/meta", b'{"v":1}', False)
+    recorder.ingest.handle("iso/1/gw-1/meta", b'{"v":1}', False)  # its own, come back
     recorder.ingest.handle("iso/1/gw-2/up", frames.encode(1, 0, 0, samples(1, 2)), False)
-    assert recorder.rejected() == {"own_id": 2}
+    assert recorder.rejected() == {"own_id": 1}
     assert len(recorder.items) == 1
+    recorder.ingest.handle("iso/1/gw-2/meta", b'{"v":1,"own":true}', False)
+    item = recorder.items[1]
+    assert isinstance(item, MetaIn)
+    assert json.loads(item.text) == {"v": 1}
 
 
 def test_no_room_is_counted(recorder: Recorder) -> None:

@@ -77,7 +77,7 @@ def test_records_of_the_gateway_go_the_way_of_a_boards(harness: Harness) -> None
     assert snapshot["differences"] == []
     assert snapshot["ledger"]["devices"]["gw-1"]["stored_events"] == 2
     assert reader.known() == {
-        "gw-1": (True, {"v": 1, "class": "gateway", "channels": [{"name": "cpu", "unit": "degC"}]})
+        "gw-1": (True, {"v": 1, "class": "gateway", "own": True, "channels": [{"name": "cpu", "unit": "degC"}]})
     }
     reader.close()
     assert harness.acks() == [], "nobody waits for an ack of the gateway's own"

@@ -64,6 +64,28 @@ def test_destdir_is_in_no_file(root: Path) -> None:
     assert "@" not in re.sub(r"@(system-service|privileged|resources)", "", unit(root))
 
 
+def test_a_64_bit_raspberry_pi_is_known_by_its_device_tree(tmp_path: Path) -> None:
+    from gateway.system.install import on_pi
+
+    model = tmp_path / "model"
+    assert not on_pi(model, "aarch64")
+    model.write_bytes(b"Raspberry Pi 4 Model B Rev 1.4\0")
+    assert on_pi(model, "aarch64")
+    assert not on_pi(model, "armv7l"), "no lock of hashes can name what it needs"
+    model.write_bytes(b"Other board\0")
+    assert not on_pi(model, "aarch64")
+
+
+def test_what_the_pins_need_is_in_a_lock_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from gateway.system import install as installer
+
+    taken: list[str] = []
+    monkeypatch.setattr(installer, "_pip", lambda target, lock: taken.append(lock.name))
+    for pi in ("no", "yes"):
+        assert installer.main(["install", "--destdir", str(tmp_path), "--pi", pi]) == 0
+    assert taken == ["requirements.lock", "requirements-pi.lock"]
+
+
 def test_installing_again_keeps_the_configuration(tmp_path: Path) -> None:
     assert make("install", tmp_path).returncode == 0
     config = tmp_path / "etc" / "isotherm" / "gateway.toml"
@@ -127,7 +149,8 @@ def test_the_pins_are_all_that_the_drop_in_opens(root: Path) -> None:
     assert [line for line in added.splitlines() if line.startswith("DeviceAllow=")] == ["DeviceAllow=char-gpiochip rw"]
     assert "DevicePolicy=closed" in added
     assert set(keys) == {
-        *("PrivateDevices", "DevicePolicy", "DeviceAllow", "SupplementaryGroups", "PrivateUsers", "WorkingDirectory")
+        *("PrivateDevices", "DevicePolicy", "DeviceAllow", "SupplementaryGroups", "PrivateUsers", "WorkingDirectory"),
+        "ProcSubset",
     }
     assert "/etc/systemd/system/isotherm-gateway.service.d/pins.conf" in added
 
@@ -150,11 +173,12 @@ def test_the_example_is_valid_as_it_is_and_with_every_key_set(tmp_path: Path) ->
     path.write_text(example(), encoding="utf-8")
     assert load(path) == parse(path, {})
     text = example().replace("# [sinks.NAME]", "[sinks.cloud]").replace("# [third_party.NAME]", "[third_party.plugs]")
+    text = text.replace("# [local.sensors.NAME]", "[local.sensors.cpu]").replace('kind = ""', 'kind = "cpu"')
     text = re.sub(r"^#(\w+ = )", r"\1", text, flags=re.MULTILINE).replace('\nurl = ""', '\nurl = "https://a.example"')
     document = tomllib.loads(text.replace('preset = "json"', 'preset = "tasmota"'))
     assert parse(path, document).sinks["cloud"].url == "https://a.example"
     for heading, table, keys in walk(Config):
         if heading == f"[{table.name}]":
-            assert set(document[table.name]) == {key.name for key in keys}
+            assert set(document[table.name]) - {"sensors"} == {key.name for key in keys}
     assert set(document["sinks"]["cloud"]) == set(SinkConfig.__dataclass_fields__)
     assert set(document["third_party"]["plugs"]) == set(ThirdPartyConfig.__dataclass_fields__)

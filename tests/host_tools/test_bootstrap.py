@@ -99,9 +99,10 @@ def test_each_lock_contains_the_smaller_one() -> None:
 
 
 EXTRAS = (("build", "zstd"), ("build", "zstd", "host"), ("build", "zstd", "host", "test"))
+PI = ("gateway/requirements-pi.lock", ("build", "zstd", "pi"))
 
 
-@pytest.mark.parametrize(("path", "extras"), list(zip(LOCKS, EXTRAS, strict=True)))
+@pytest.mark.parametrize(("path", "extras"), [*zip(LOCKS, EXTRAS, strict=True), PI])
 def test_locks_fit_pyproject(path: str, extras: tuple[str, ...]) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     wanted = project["dependencies"] + [line for extra in extras for line in project["optional-dependencies"][extra]]
