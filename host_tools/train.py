@@ -40,18 +40,25 @@ class Reporting:
     trend_s: int = 0
     lead_pct: int = 0
     delay_s: int = 0
+    lead_after: int = 0
+    fit_pct: int = 0
 
     def set_on(self, params: Params) -> None:
         """Make these the parameters' own."""
         params.predictor, params.trend_s = self.predictor, self.trend_s
         params.lead_pct, params.delay_s = self.lead_pct, self.delay_s
+        params.lead_after, params.fit_pct = self.lead_after, self.fit_pct
 
     def __str__(self) -> str:
         parts = [PREDICTORS[self.predictor]]
-        if self.predictor == PREDICTOR_TREND:
+        if self.fit_pct:
+            parts.append(f"fitted past {self.fit_pct} %")
+        elif self.predictor == PREDICTOR_TREND:
             parts.append(f"of {self.trend_s} s" if self.trend_s else "since the last report")
         if self.lead_pct:
             parts.append(f"lead {self.lead_pct} %")
+        if self.lead_after:
+            parts.append(f"ahead after {self.lead_after}")
         if self.delay_s:
             parts.append(f"delay {self.delay_s} s")
         return ", ".join(parts)
@@ -62,6 +69,12 @@ WAYS = (
     Reporting(),
     *(Reporting(PREDICTOR_HOLD, 0, lead_pct) for lead_pct in (-30, 20, 40)),
     *(Reporting(PREDICTOR_TREND, trend_s, lead_pct) for trend_s in (0, 600, 1800) for lead_pct in (0, -30, 20)),
+    *(Reporting(PREDICTOR_HOLD, 0, lead_pct, 0, after) for lead_pct, after in ((0, 1), (20, 1), (0, 2))),
+    Reporting(PREDICTOR_TREND, lead_after=1),
+)
+# With a delay these too: the slope is fitted to what comes while a report waits.
+FITTED = tuple(
+    Reporting(PREDICTOR_TREND, lead_after=after, fit_pct=fit_pct) for fit_pct, after in ((100, 0), (100, 1), (50, 1))
 )
 
 
@@ -305,7 +318,7 @@ def ways_to_try(old: Params, delay_s: int) -> tuple[Reporting, ...]:
     """The ways of reporting to try. Who reports every sample now, goes on so."""
     if old.predictor == PREDICTOR_NONE:
         return (Reporting(PREDICTOR_NONE),)
-    return WAYS + tuple(replace(way, delay_s=delay_s) for way in WAYS) if delay_s else WAYS
+    return WAYS + tuple(replace(way, delay_s=delay_s) for way in WAYS + FITTED) if delay_s else WAYS
 
 
 def _choose(

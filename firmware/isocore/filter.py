@@ -12,13 +12,13 @@ Rules, in the order in which a step applies them:
  5. Rate: the change since an anchor at least a minute old, scaled to a minute, against `rate_limit_milli_min`.
  6. Windows of `window_s`: least, mean, greatest and count of the samples of one that has ended.
  7. Reporting: the first sample, and whenever the reading has left what the last report predicts (predict.py) by more
-    than `error_milli`, or `heartbeat_s` has passed. With `delay_s` a reading that left waits so long, or until no
-    report could cover what came since, or a heartbeat, a fault or `flush` ends the wait. Either way the receiver is
-    never off by more than `error_milli` at any sample. Alarms and faults never wait.
+    than `error_milli`, or `heartbeat_s` has passed; its value may stand ahead of the reading. With `delay_s` a reading
+    that left waits so long, or until no report could cover what came since, or a heartbeat, a fault or `flush` ends the
+    wait. Either way the receiver is never off by more than `error_milli` at any sample. Alarms and faults never wait.
 
-Slope, delay and windows stand in files of their own, which a board loads when a model first asks for them. Uptime comes
-as whole seconds plus milliseconds, which stay small integers for 34 years. A caller that has no reading calls `fault`
-with the code instead.
+Slope, going ahead, delay and windows stand in files of their own, which a board loads when a model first asks for them.
+Uptime comes as whole seconds plus milliseconds, which stay small integers for 34 years. A caller that has no reading
+calls `fault` with the code instead.
 """
 
 from isocore.model import PREDICTOR_NONE, PREDICTOR_TREND
@@ -79,7 +79,10 @@ class ChannelFilter:
         self._late_ms = 0
         self._late_trend = 0
         self._slope = None
+        self._follow = None
         self._delay = None
+        self._fits = False
+        self._other_delay = None  # takes over when the wait in progress is over
         self._window = None
         self._have_last = False
         self._last_value = 0
@@ -104,16 +107,40 @@ class ChannelFilter:
             from isocore.slope import Slope
 
             self._slope = Slope(params.trend_s)
-        if params.delay_s and self._delay is None:
-            from isocore.delay import Delay
+        if not params.lead_after:
+            self._follow = None
+        elif self._follow is None:
+            from isocore.follow import Follow
 
-            self._delay = Delay()
+            self._follow = Follow()
+            self._follow.restart(self._last_value)
+        if params.delay_s:
+            self._choose_delay(params)
         if not params.window_s:
             self._window = None
         elif self._window is None or self._window.window_s != params.window_s:
             from isocore.window import Window
 
             self._window = Window(params.window_s)
+
+    def _choose_delay(self, params):
+        """The kind of wait that the parameters ask for; one in progress ends as it began."""
+        fits = params.predictor == PREDICTOR_TREND and params.fit_pct > 0
+        if self._delay is not None and fits == self._fits:
+            return
+        self._fits = fits
+        if fits:
+            from isocore.fit import Fit
+
+            made = Fit()
+        else:
+            from isocore.delay import Delay
+
+            made = Delay()
+        if self._delay is not None and self._delay.waiting:
+            self._other_delay = made
+        else:
+            self._delay = made
 
     def renew(self):
         """Report the next sample whatever it is: a board on a new model wants an ack, and so has to send something."""
@@ -285,6 +312,12 @@ class ChannelFilter:
         slope = self._slope
         if slope is not None:
             slope.take(t_s, value, afresh)
+        follow = self._follow
+        if follow is not None:
+            if afresh:
+                follow.forget()
+            else:
+                follow.take(value)
         error = params.error_milli
         plain = afresh or params.predictor == PREDICTOR_NONE
         beat = params.heartbeat_s and t_s - self._report_s >= params.heartbeat_s
@@ -305,13 +338,24 @@ class ChannelFilter:
         if not left and not beat:
             return
         trend = slope.trend(value - self._base_value, t_s - self._report_s) if slope is not None else 0
-        lead = params.lead_pct
-        if lead:
-            lead = (error * lead // 100 if error < _LEAD_ERROR_MAX else error // 100 * lead) if left else 0
+        lead = 0
+        if left:
+            lead = params.lead_pct
+            if lead:
+                lead = error * lead // 100 if error < _LEAD_ERROR_MAX else error // 100 * lead
+            if follow is not None:
+                more = follow.left(change > 0, params.lead_after, error)
+                if more < 0:
+                    trend = 0
+                elif slope is None or self._fits:
+                    lead = max(lead, more)
             if change < 0:
                 lead = -lead
         if left and params.delay_s and not beat:
+            delay = self._delay
             delay.begin(t_s, t_ms, value, trend, lead, error)
+            if self._fits:
+                delay.expect(params.fit_pct, error)
         else:
             lead = min(max(value + lead, params.valid_min_milli), params.valid_max_milli)
             self._report(DELTA if left else SAMPLE, t_s, value, lead, trend)
@@ -324,6 +368,9 @@ class ChannelFilter:
         self._late_s = delay.t_s
         self._late_ms = delay.t_ms
         self._late_trend = delay.trend
+        if self._other_delay is not None:
+            self._delay = self._other_delay
+            self._other_delay = None
         self._report(DELTA, delay.t_s, delay.first, delay.value, delay.trend)
 
     def _report(self, kind, t_s, base_value, value, trend):
@@ -332,5 +379,7 @@ class ChannelFilter:
         self._report_value = value
         self._report_trend = trend
         self._report_s = t_s
+        if self._follow is not None:
+            self._follow.restart(self._last_value)
         self.reported += 1
         self.emit(kind, value)

@@ -28,7 +28,9 @@ FIELDS = {
     "heartbeat_s": (0, 10000000, 0),
     "trend_s": (0, 86400, 0),
     "lead_pct": (-50, 90, 0),
+    "lead_after": (0, 4, 0),
     "delay_s": (0, 300, 0),
+    "fit_pct": (0, 200, 0),
     "min_interval_s": (0, 3600, 0),
     "window_s": (0, 86400, 0),
 }

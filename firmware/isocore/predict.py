@@ -15,11 +15,16 @@ HORIZON_S = 2400
 TREND_MAX = 32767  # milli-units a minute; i16 in a frame
 
 
-def displacement(trend, elapsed_s):
-    """How far `trend` (milli-units a minute) has moved a value `elapsed_s` whole seconds after its report."""
+def span(elapsed_s):
+    """The seconds at full slope that `elapsed_s` whole seconds of a fading one are worth: 0 to HORIZON_S / 2."""
     if elapsed_s > HORIZON_S:
         elapsed_s = HORIZON_S
-    return trend * (elapsed_s - elapsed_s * elapsed_s // (2 * HORIZON_S)) // 60
+    return elapsed_s - elapsed_s * elapsed_s // (2 * HORIZON_S)
+
+
+def displacement(trend, elapsed_s):
+    """How far `trend` (milli-units a minute) has moved a value `elapsed_s` whole seconds after its report."""
+    return trend * span(elapsed_s) // 60
 
 
 def predict(value, trend, elapsed_s):

@@ -158,6 +158,8 @@ def test_held_reports_are_the_samples_within_the_bound(
     st.sampled_from((0, 600)),
     st.sampled_from((-30, 0, 40)),
     st.sampled_from((0, 300)),
+    st.sampled_from((0, 1)),
+    st.sampled_from((0, 100)),
 )
 def test_reports_with_trend_lead_and_delay_are_the_samples_within_the_bound(
     tmp_path_factory: pytest.TempPathFactory,
@@ -166,12 +168,22 @@ def test_reports_with_trend_lead_and_delay_are_the_samples_within_the_bound(
     trend_s: int,
     lead_pct: int,
     delay_s: int,
+    lead_after: int,
+    fit_pct: int,
 ) -> None:
     run, value = Run(), 4000
     for number, (step, fault) in enumerate(steps):
         value += step
         run.add(number * PERIOD_MS, 0 if fault else value, fault)
-    way = params(error_milli=error_milli, predictor=2, trend_s=trend_s, lead_pct=lead_pct, delay_s=delay_s)
+    way = params(
+        error_milli=error_milli,
+        predictor=2,
+        trend_s=trend_s,
+        lead_pct=lead_pct,
+        delay_s=delay_s,
+        lead_after=lead_after,
+        fit_pct=fit_pct,
+    )
     records = [(t_ms, kind, sent, trend) for _, t_ms, kind, sent, trend in full_records(run, way)]
     folder = tmp_path_factory.mktemp("store")
     store_of(folder, records)

@@ -41,7 +41,9 @@ def params(draw: st.DrawFn) -> Any:
     made.predictor = draw(st.sampled_from((0, 1, 1, 2, 2, 2)))
     made.trend_s = draw(st.sampled_from((0, 0, 1, 60, 600, 1800, FIELDS["trend_s"][1])))
     made.lead_pct = draw(st.sampled_from((0, 0, -50, -30, 20, 40, 90)))
+    made.lead_after = draw(st.sampled_from((0, 0, 1, 2)))
     made.delay_s = draw(st.sampled_from((0, 0, 1, 60, 300)))
+    made.fit_pct = draw(st.sampled_from((0, 0, 1, 50, 100, 200)))
     made.window_s = draw(st.sampled_from((0, 0, 60, 600, 86_400)))
     if draw(st.booleans()):
         made.valid_min_milli, made.valid_max_milli = -2500, 2500

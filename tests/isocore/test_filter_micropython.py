@@ -65,14 +65,10 @@ def extreme_cases() -> list[Case]:
     for predictor in (1, 2):
         for trend_s in (0, 1, FIELDS["trend_s"][1]):
             for error_milli in (0, 99, 20_000_000, VALUE_MAX):
-                for delay_s in (0, 300):
+                for delay_s, fit_pct in ((0, 0), (300, 0), (300, FIELDS["fit_pct"][1])):
                     made = ChannelParams()
-                    made.predictor, made.trend_s, made.error_milli, made.delay_s = (
-                        predictor,
-                        trend_s,
-                        error_milli,
-                        delay_s,
-                    )
+                    made.predictor, made.trend_s, made.error_milli = predictor, trend_s, error_milli
+                    made.delay_s, made.fit_pct, made.lead_after = delay_s, fit_pct, int(fit_pct > 0)
                     made.lead_pct = FIELDS["lead_pct"][1]
                     made.window_s, made.heartbeat_s = FIELDS["window_s"][1], FIELDS["heartbeat_s"][1]
                     made.rate_limit_milli_min, made.stuck_s = FIELDS["rate_limit_milli_min"][1], FIELDS["stuck_s"][1]

@@ -20,13 +20,16 @@ def rooms(traces: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Histor
     return [one for one in from_traces(load_traces([folder]).values()) if one.channel == "temperature"]
 
 
-@pytest.mark.parametrize("error_milli", [500, 100])
-def test_fewer_reports_within_the_bound(rooms: list[History], error_milli: int) -> None:
+# What a DHT22 reads: where the bound is one step of the sensor, most of what can be saved is saved by waiting.
+@pytest.mark.parametrize(("error_milli", "share_at_once", "share_waiting"), [(500, 0.85, 0.79), (100, 0.95, 0.86)])
+def test_fewer_reports_within_the_bound(
+    rooms: list[History], error_milli: int, share_at_once: float, share_waiting: float
+) -> None:
     goals = {"": Goal(error_milli=error_milli)}
     at_once, waits = (train_one(rooms, "home", "*", 1, goals, delay_s=delay_s) for delay_s in (0, 300))
     plain = ChannelParams()
     plain.error_milli = error_milli
     sent = sum(replay(history, plain).messages for history in rooms)
-    assert at_once.predicted_after.messages <= sent
-    assert waits.predicted_after.messages <= 0.92 * sent
+    assert at_once.predicted_after.messages <= share_at_once * sent
+    assert waits.predicted_after.messages <= share_waiting * sent
     assert max(at_once.predicted_after.max_error_milli, waits.predicted_after.max_error_milli) <= error_milli

@@ -104,7 +104,7 @@ def test_alarms_and_faults_do_not_depend_on_how_is_reported(settings: Any, life:
 @given(params(), lives())
 def test_plain_send_on_delta_is_what_its_rules_say_on_every_sample(settings: Any, life: list[Event]) -> None:
     settings.predictor = min(settings.predictor, PREDICTOR_HOLD)
-    settings.lead_pct = settings.delay_s = settings.window_s = 0
+    settings.lead_pct = settings.lead_after = settings.delay_s = settings.window_s = 0
     state = ChannelFilter(settings)
     got = []
     for what, t_ms, value in life:
@@ -209,6 +209,65 @@ def test_lead_stands_ahead_of_the_reading_within_bound_and_valid_range() -> None
         (4, 4, 149, 0),
         (5, 5, 420, 0),
     ]
+
+
+def test_a_report_goes_ahead_once_the_signal_keeps_its_direction_by_what_its_wavering_leaves() -> None:
+    follows = settings(error_milli=100, lead_after=1)
+    # 101 is the first of its direction. From it the signal fell by 30 at most, so the next may stand 70 ahead.
+    assert shown(run(follows, minutes([0, 101, 151, 121, 202, 272, 373, 374]))) == [
+        (0, 0, 0, 0),
+        (1, 1, 101, 0),
+        (4, 4, 272, 0),
+        (6, 6, 473, 0),  # it did not waver any more: the whole bound
+    ]
+    # Turned round, it starts anew; a fault makes it forget.
+    assert shown(run(follows, minutes([0, 101, 0, -101])))[1:] == [(1, 1, 101, 0), (2, 2, 0, 0), (3, 3, -201, 0)]
+    life = [*minutes([0, 101]), ("fault", 70_000, 1), ("sample", 120_000, 150), ("sample", 180_000, 251)]
+    assert [report[2] for report in run(follows, life).reports] == [0, 101, 150, 251]
+
+
+def test_a_steady_lead_is_the_least_of_what_a_direction_gives() -> None:
+    both = settings(error_milli=100, lead_after=1, lead_pct=40)
+    assert [report[2] for report in run(both, minutes([0, 110, 251, 170, 353])).reports] == [
+        0,
+        150,
+        351,  # all of the bound, since it never wavered
+        130,
+        393,
+    ]
+
+
+def test_a_slope_is_carried_once_the_signal_keeps_its_direction() -> None:
+    ramp = minutes([20 * i for i in range(24)])
+    trend = settings(error_milli=100, predictor=PREDICTOR_TREND, lead_after=1)
+    assert shown(run(trend, ramp))[:3] == [(0, 0, 0, 0), (6, 6, 120, 0), (12, 12, 240, 20)]
+
+
+def test_a_wait_ends_in_the_slope_of_what_came_during_it() -> None:
+    fitted = settings(error_milli=100, delay_s=300, predictor=PREDICTOR_TREND, fit_pct=100)
+    # Rising by 60 a minute since minute 1: one report of that slope, from where it left; a little more, since it fades.
+    rising = run(fitted, minutes([0, *[120 + 60 * i for i in range(7)]]))
+    assert shown(rising)[1][:3] == (1, 6, 120) and 60 <= shown(rising)[1][3] <= 66
+    # It left and then stood: held.
+    assert shown(run(fitted, minutes([0, 120, *[170] * 6]))) == [(0, 0, 0, 0), (1, 6, 170, 0)]
+    # It moved on by less than its bound: held too, but carried on when less than all of the bound is asked for.
+    creeping = minutes([0, 120, 135, 150, 165, 180, 195])
+    assert shown(run(fitted, creeping)) == [(0, 0, 0, 0), (1, 6, 195, 0)]
+    eager = settings(error_milli=100, delay_s=300, predictor=PREDICTOR_TREND, fit_pct=50)
+    assert shown(run(eager, creeping))[1][3] in (15, 16)
+    # Neither one value nor one slope: the report is made at once, of what came before.
+    assert shown(run(fitted, minutes([0, 150, 400, 150])))[1][:2] == (1, 3)
+
+
+def test_another_kind_of_wait_begins_when_the_one_in_progress_is_over() -> None:
+    fitted = settings(error_milli=100, delay_s=300, predictor=PREDICTOR_TREND, fit_pct=100)
+    held = settings(error_milli=100, delay_s=300)
+    ramp = minutes([0, *[120 + 60 * i for i in range(14)]])
+    changed = shown(run(fitted, ramp, {3: held}))
+    assert changed[1][:3] == (1, 6, 120) and changed[1][3] > 50
+    assert all(report[3] == 0 for report in changed[2:])
+    back = shown(run(held, ramp, {2: fitted, 3: held, 4: fitted}))
+    assert back[1][3] == 0 and back[2][3] > 50
 
 
 def test_a_steady_slope_is_reported_once_and_fades() -> None:
