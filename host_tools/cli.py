@@ -20,6 +20,7 @@ _COMMANDS = {
     "cloud": ("host_tools.commands.cloud:cloud", "Run the reference receiver, look into its store."),
     "demo": ("host_tools.demo.command:demo", "Run virtual boards, broker, gateway and receiver together."),
     "deploy": ("host_tools.commands.deploy:deploy", "Put the firmware on boards over a cable."),
+    "flash": ("host_tools.commands.flash:flash", "Put MicroPython on a bare chip."),
     "keys": ("host_tools.commands.keys:keys", "Make and show the key that signs models."),
     "model": ("host_tools.commands.model:model", "Train, sign, check and push threshold models."),
     "traces": ("host_tools.commands.traces:traces", "Convert temperature recordings into traces."),

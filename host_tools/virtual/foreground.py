@@ -36,7 +36,14 @@ Say = Callable[[str], None]
 
 
 def run_board(
-    name: str | None, config: Path | None, rows: Path | None, speed: float, folder: Path | None, say: Say
+    name: str | None,
+    config: Path | None,
+    rows: Path | None,
+    speed: float,
+    folder: Path | None,
+    say: Say,
+    *,
+    bare: bool = False,
 ) -> int:
     """Run until Ctrl-C (130), SIGTERM (0) or a failure (HostError)."""
     configuration = _read_config(config)
@@ -50,7 +57,7 @@ def run_board(
     folder = folder or DEFAULT_FOLDER / name
     folder.mkdir(parents=True, exist_ok=True)
     with _alone_in(folder), _stop_signal() as stopped:
-        board = _make(name, configuration, rows, speed, folder, say)
+        board = _make(name, configuration, rows, speed, folder, say, bare)
         board.on_log.append(lambda _, line: say(line))
         board.events.append(lambda _, event: _tell(event, say))
         try:
@@ -84,7 +91,7 @@ def _read_config(path: Path | None) -> dict[str, Any]:
 
 
 def _make(
-    name: str, configuration: dict[str, Any], rows: Path | None, speed: float, folder: Path, say: Say
+    name: str, configuration: dict[str, Any], rows: Path | None, speed: float, folder: Path, say: Say, bare: bool
 ) -> VirtualBoard:
     """The board, off, with its flash as it was, or new."""
     if not (LIBRARIES / "umqtt" / "simple.py").is_file():
@@ -105,6 +112,9 @@ def _make(
     builder = ImageBuilder(interpreter, ROOT / ".tools" / "images")
     if not board.flash_path.exists():
         say(f"making {name}'s flash in {folder}")
+        if bare:
+            builder.blank(board.flash_path)
+            return board
         master = builder.master(ROOT / "firmware", [LIBRARIES])
         builder.make_boards(master, [BoardFiles(board.flash_path, spec.flash_files())])
     elif configuration:
