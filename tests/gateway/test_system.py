@@ -172,13 +172,14 @@ def test_the_example_is_valid_as_it_is_and_with_every_key_set(tmp_path: Path) ->
     path = tmp_path / "gateway.toml"
     path.write_text(example(), encoding="utf-8")
     assert load(path) == parse(path, {})
-    text = example().replace("# [sinks.NAME]", "[sinks.cloud]").replace("# [third_party.NAME]", "[third_party.plugs]")
-    text = text.replace("# [local.sensors.NAME]", "[local.sensors.cpu]").replace('kind = ""', 'kind = "cpu"')
-    text = re.sub(r"^#(\w+ = )", r"\1", text, flags=re.MULTILINE).replace('\nurl = ""', '\nurl = "https://a.example"')
+    text = re.sub(r"^# (\[.*)NAME\]$", r"\1one]", example(), flags=re.MULTILINE)
+    text = re.sub(r"^#(\w+ = )", r"\1", text, flags=re.MULTILINE)
+    for empty, filled in (('url = ""', 'url = "https://a.example"'), ('kind = ""', 'kind = "cpu"')):
+        text = text.replace(f"\n{empty}", f"\n{filled}")
     document = tomllib.loads(text.replace('preset = "json"', 'preset = "tasmota"'))
-    assert parse(path, document).sinks["cloud"].url == "https://a.example"
+    assert parse(path, document).sinks["one"].url == "https://a.example"
     for heading, table, keys in walk(Config):
         if heading == f"[{table.name}]":
             assert set(document[table.name]) - {"sensors"} == {key.name for key in keys}
-    assert set(document["sinks"]["cloud"]) == set(SinkConfig.__dataclass_fields__)
-    assert set(document["third_party"]["plugs"]) == set(ThirdPartyConfig.__dataclass_fields__)
+    assert set(document["sinks"]["one"]) == set(SinkConfig.__dataclass_fields__)
+    assert set(document["third_party"]["one"]) == set(ThirdPartyConfig.__dataclass_fields__)
