@@ -17,6 +17,7 @@ from contextlib import closing, suppress
 from typing import Any, NamedTuple
 
 from gateway import machine, wire
+from gateway.access import AccessStage
 from gateway.app_watch import Watch, policies
 from gateway.batcher import Batcher, Policy
 from gateway.config import Config, SinkConfig, load
@@ -41,6 +42,7 @@ from gateway.sinks.make import make_sink, make_tuning
 from gateway.status import StatusServer
 from gateway.store import Reader, Store, WindowReader
 from gateway.third_party.stage import ThirdParty, end_session
+from gateway.tls import broker_context
 from gateway.uploader import Backoff, Circuit, Uploader
 from isocore import topics
 
@@ -130,14 +132,16 @@ class Gateway:
             on_model=self._on_model,
             wall_s=wall_s,
         )
+        self._access = AccessStage(config, lambda name, said: self._link.publish([(name, said)], True), self.metrics)
         self._link = BrokerLink(
             config.mqtt.host,
             config.mqtt.port,
             config.client_id,
             config.mqtt.keepalive_s,
-            (*SUBSCRIPTIONS, topics.topic(config.device_id, topics.MODEL_SET)),
-            self._ingest.handle,
+            (*SUBSCRIPTIONS, topics.topic(config.device_id, topics.MODEL_SET), *self._access.subscriptions),
+            self._heard,
             self.metrics,
+            tls=broker_context(config, config.mqtt),
             backoff_max_s=config.mqtt.backoff_max_s,
         )
         self._inputs = Inputs()
@@ -191,6 +195,7 @@ class Gateway:
                 lane.batcher.start()
             self._watch.start()
             self._control.start()
+            self._access.start()
             self._link.start()
             self._inputs.start()
             log.info("gateway %s runs; store %s", self._config.gateway.id, self._config.store_path)
@@ -241,6 +246,7 @@ class Gateway:
         self._watch.stop(_WORKERS_STOP_S)
         if not self._store.stop(_STORE_STOP_S) and started:
             log.error("the store could not commit what was queued; it was not acknowledged, boards send it again")
+        self._access.stop(_FLUSH_S)
         self._link.stop(_FLUSH_S)
         self._ingest.stop()
         self._inputs.stop(_FLUSH_S)
@@ -377,6 +383,10 @@ class Gateway:
         return _Lane(reader, windows, batcher, uploader)
 
     # -- between the stages
+
+    def _heard(self, name: str, payload: bytes, retained: bool) -> None:
+        if not self._access.offer(name, payload):
+            self._ingest.handle(name, payload, retained)
 
     def _take(self, item: Out, rows: int, urgent: bool) -> bool:
         return self._store.put(item, rows, urgent, self._config.ingest.full_wait_s)

@@ -11,6 +11,7 @@ import logging
 import random
 import select
 import socket
+import ssl
 import threading
 import time
 from collections import deque
@@ -86,9 +87,11 @@ class BrokerLink:
         on_message: Callable[[str, bytes, bool], None],
         metrics: Metrics,
         *,
+        tls: ssl.SSLContext | None = None,
         backoff_max_s: float = 10.0,
         rng: random.Random | None = None,
     ) -> None:
+        self._tls = tls
         self._host = host
         self._port = port
         self._client_id = client_id
@@ -199,6 +202,8 @@ class BrokerLink:
             reconnect_on_failure=False,
         )
         client.connect_timeout = CONNECT_TIMEOUT_S
+        if self._tls is not None:
+            client.tls_set_context(self._tls)
         client.on_connect = self._connected
         client.on_message = self._message
         return client

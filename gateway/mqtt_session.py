@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import random
+import ssl
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -47,6 +48,7 @@ class SessionLink(BrokerLink):
         on_taken: Callable[[str, bytes, bool, Receipt | None], bool],
         metrics: Metrics,
         *,
+        tls: ssl.SSLContext | None = None,
         backoff_max_s: float = 10.0,
         rng: random.Random | None = None,
     ) -> None:
@@ -59,6 +61,7 @@ class SessionLink(BrokerLink):
             subscriptions,
             _never,
             metrics,
+            tls=tls,
             backoff_max_s=backoff_max_s,
             rng=rng,
         )
@@ -89,6 +92,8 @@ class SessionLink(BrokerLink):
             manual_ack=True,
         )
         client.connect_timeout = CONNECT_TIMEOUT_S
+        if self._tls is not None:
+            client.tls_set_context(self._tls)
         client.on_connect = self._connected
         client.on_message = self._message
         client.on_subscribe = self._subscribed
@@ -143,7 +148,9 @@ def _never(_topic: str, _payload: bytes, _retained: bool) -> None:
     raise AssertionError("a session's messages go to on_taken")
 
 
-def forget(host: str, port: int, client_id: str, timeout_s: float = CONNECT_TIMEOUT_S) -> bool:
+def forget(
+    host: str, port: int, client_id: str, tls: ssl.SSLContext | None = None, timeout_s: float = CONNECT_TIMEOUT_S
+) -> bool:
     """End a session at the broker (clause 3.1.2.4): connect once without it. False when it does not answer."""
     answers: list[bool] = []
     client = Client(
@@ -154,6 +161,8 @@ def forget(host: str, port: int, client_id: str, timeout_s: float = CONNECT_TIME
         reconnect_on_failure=False,
     )
     client.connect_timeout = timeout_s
+    if tls is not None:
+        client.tls_set_context(tls)
     client.on_connect = lambda _client, _data, _flags, reason, _properties: answers.append(not reason.is_failure)
     try:
         client.connect(host, port, 10)

@@ -32,14 +32,68 @@ class MqttConfig:
     """[mqtt]"""
 
     host: str = key("127.0.0.1", "broker; without TLS a loopback address")
-    port: int = key(1883, "broker's port", 1, 65535)
+    port: int = key(1883, "broker's port; 8883 is usual with TLS", 1, 65535)
+    ca_file: str = key("", 'PEM file of the fleet\'s authority, which turns TLS on; "": no TLS')
+    cert_file: str = key("", "PEM file with this gateway's certificate")
+    key_file: str = key("", 'PEM file with its private key; "": it is in cert_file')
     client_id: str = key("", 'client id; "" is isotherm-gateway-ID')
     keepalive_s: int = key(20, "silence after which the broker is probed", 2, 3600)
     backoff_max_s: float = key(10.0, "longest wait between two attempts to connect", 0.1, 600)
 
     def wrong(self, beside: Callable[[str], Path]) -> Iterator[tuple[str, str]]:
-        if not is_loopback(self.host):
-            yield "host", f"is {self.host!r}, it must be a loopback address: a broker elsewhere needs TLS"
+        yield from _broker_wrong(self.host, self.ca_file, self.cert_file, self.key_file, beside)
+
+
+@dataclass(frozen=True)
+class MqttSessionConfig:
+    """[mqtt_session]"""
+
+    host: str = key("", 'broker of third-party devices; "": that of [mqtt]')
+    port: int = key(1883, "its port, where host is given", 1, 65535)
+    ca_file: str = key("", 'PEM file of an authority, which turns TLS on; "": no TLS')
+    cert_file: str = key("", 'PEM file with a client certificate; "": none')
+    key_file: str = key("", 'PEM file with its private key; "": it is in cert_file')
+
+    def wrong(self, beside: Callable[[str], Path]) -> Iterator[tuple[str, str]]:
+        if self.host:
+            yield from _broker_wrong(self.host, self.ca_file, self.cert_file, self.key_file, beside)
+        elif self.ca_file or self.cert_file or self.key_file:
+            yield "host", "is missing: files for TLS are given"
+
+
+def _broker_wrong(
+    host: str, ca_file: str, cert_file: str, key_file: str, beside: Callable[[str], Path]
+) -> Iterator[tuple[str, str]]:
+    if not ca_file and not is_loopback(host):
+        yield "host", f"is {host!r}, it must be a loopback address: a broker elsewhere needs TLS (ca_file)"
+    if cert_file and not ca_file:
+        yield "ca_file", "is missing: cert_file is given"
+    if key_file and not cert_file:
+        yield "cert_file", "is missing: key_file is given"
+    for name, value in (("ca_file", ca_file), ("cert_file", cert_file), ("key_file", key_file)):
+        if value and not beside(value).is_file():
+            yield name, f"names {beside(value)}, which is no file"
+
+
+@dataclass(frozen=True)
+class BrokerAccessConfig:
+    """[broker_access]"""
+
+    folder: str = key("", "folder of acl and crl.pem that the broker beside this gateway reads; \"\": not ours to keep")
+    fleet: str = key("home", "name of the fleet", check=matching("[a-z0-9-]{1,32}"))
+    root_key: str = key("", "the fleet's root key, as `isotherm keys show` prints it", check=matching("|[0-9a-f]{128}"))
+    pid_file: str = key("", 'file with the broker\'s process id, which gets SIGHUP; "": `command` is run')
+    command: tuple[str, ...] = key((), 'what has the broker read them, such as ["systemctl", "reload", "mosquitto"]')
+
+    def wrong(self, beside: Callable[[str], Path]) -> Iterator[tuple[str, str]]:
+        if not self.folder:
+            return
+        if not beside(self.folder).is_dir():
+            yield "folder", f"names {beside(self.folder)}, which is no folder"
+        if not self.root_key:
+            yield "root_key", "is missing: whose word counts must be said"
+        if bool(self.pid_file) == bool(self.command):
+            yield "pid_file", "or command must be given, and only one: the broker must be told of changes"
 
 
 @dataclass(frozen=True)

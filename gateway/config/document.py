@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,16 @@ from typing import Any
 from gateway.config import sinks as sinks_
 from gateway.config import third_party as third_party_
 from gateway.config import upload as upload_
-from gateway.config.base import GatewayConfig, IngestConfig, LogConfig, MetricsConfig, MqttConfig, StoreConfig
+from gateway.config.base import (
+    BrokerAccessConfig,
+    GatewayConfig,
+    IngestConfig,
+    LogConfig,
+    MetricsConfig,
+    MqttConfig,
+    MqttSessionConfig,
+    StoreConfig,
+)
 from gateway.config.check import FAULTS_MAX, Checker
 from gateway.config.keys import family, section
 from gateway.config.local import LocalConfig
@@ -19,6 +28,13 @@ from gateway.config.sinks import SinkConfig
 from gateway.config.third_party import ThirdPartyConfig
 from gateway.config.upload import UploadConfig, WindowsConfig
 from gateway.errors import ConfigError
+
+_SESSION = """\
+The connection that third-party devices' messages come by. A broker that takes fleet certificates only has no place for
+them: give them one of their own, on this machine or with TLS."""
+_ACCESS = """\
+Who may use the broker beside this gateway: the fleet's signed lists are put in force as they come, so that a node can
+be revoked at once."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +44,8 @@ class Config:
     path: Path
     gateway: GatewayConfig = section(GatewayConfig)
     mqtt: MqttConfig = section(MqttConfig)
+    mqtt_session: MqttSessionConfig = section(MqttSessionConfig, _SESSION)
+    broker_access: BrokerAccessConfig = section(BrokerAccessConfig, _ACCESS)
     ingest: IngestConfig = section(IngestConfig)
     store: StoreConfig = section(StoreConfig)
     metrics: MetricsConfig = section(MetricsConfig)
@@ -77,9 +95,18 @@ class Config:
         return self.gateway.device or self.gateway.id
 
     @property
+    def session_broker(self) -> MqttConfig | MqttSessionConfig:
+        """The broker of third-party devices."""
+        return self.mqtt_session if self.mqtt_session.host else self.mqtt
+
+    @property
     def session_id(self) -> str:
         """Client id of the persistent session that third-party devices' messages wait in."""
         return f"{self.client_id}-session"
+
+    def wrong(self, beside: Callable[[str], Path]) -> Iterator[tuple[str, str]]:
+        if self.third_party and self.mqtt.cert_file and not self.mqtt_session.host:
+            yield "mqtt_session.host", "is missing: third-party devices cannot use a broker that asks for certificates"
 
     def beside(self, name: str) -> Path:
         """A path as the configuration file means it."""

@@ -13,8 +13,7 @@ from pathlib import Path
 from gateway.config import Config, SinkConfig
 from gateway.errors import ConfigError
 from gateway.sinks.base import Sink, Tuning
-
-_MODE_OTHERS = 0o007
+from gateway.tls import client_context, not_for_others
 
 
 def make_sink(config: Config, name: str, connections: int, wall_s: Callable[[], float]) -> Sink:
@@ -69,29 +68,13 @@ def _secret(path: Path) -> str:
         raise ConfigError(f"{path}: cannot be read: {exc}") from exc
     if not word or any(c.isspace() for c in word):
         raise ConfigError(f"{path}: must hold one token and nothing else")
-    _not_for_others(path)
+    not_for_others(path)
     return word
 
 
-def _not_for_others(path: Path) -> None:
-    if path.stat().st_mode & _MODE_OTHERS:
-        raise ConfigError(f"{path}: everybody on this machine may read it; run `chmod o= {path}`")
-
-
 def _ssl_context(config: Config, sink: SinkConfig) -> ssl.SSLContext | None:
-    """Verifies always; with a client certificate where one is configured."""
+    """Where there is TLS; with a client certificate where one is configured."""
     if not sink.url.startswith(("https:", "mqtts:")):
         return None
-    try:
-        context = ssl.create_default_context(cafile=str(config.beside(sink.ca_file)) if sink.ca_file else None)
-    except (OSError, ssl.SSLError) as exc:
-        raise ConfigError(f"{config.beside(sink.ca_file)}: no usable PEM certificates: {exc}") from exc
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    if sink.cert_file:
-        cert, key = config.beside(sink.cert_file), config.beside(sink.key_file or sink.cert_file)
-        _not_for_others(key)
-        try:
-            context.load_cert_chain(cert, key, password=lambda: b"")  # a key with a passphrase: an error, no question
-        except (OSError, ssl.SSLError, ValueError) as exc:
-            raise ConfigError(f"{cert}: no certificate with its private key in {key} (unencrypted PEM): {exc}") from exc
-    return context
+    files = (config.beside(name) if name else None for name in (sink.ca_file, sink.cert_file, sink.key_file))
+    return client_context(*files)

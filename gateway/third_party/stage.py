@@ -20,6 +20,7 @@ from gateway.metrics import Metrics
 from gateway.mqtt_session import SessionLink, forget
 from gateway.own import Own
 from gateway.third_party.intake import Intake, Known
+from gateway.tls import broker_context
 
 log = logging.getLogger("isotherm.third_party")
 
@@ -40,17 +41,19 @@ class ThirdParty:
         )
         subscriptions = self._intake.subscriptions
         before = _remembered(config.session_path)
+        broker = config.session_broker
         self._path = config.session_path
         self._subscriptions = subscriptions
         self._link = SessionLink(
-            config.mqtt.host,
-            config.mqtt.port,
+            broker.host,
+            broker.port,
             config.session_id,
             config.mqtt.keepalive_s,
             subscriptions,
             sorted(set(before) - set(subscriptions)),
             self._intake.handle,
             metrics,
+            tls=broker_context(config, broker),
             backoff_max_s=config.mqtt.backoff_max_s,
         )
 
@@ -91,8 +94,11 @@ def end_session(config: Config) -> None:
     if not config.session_path.exists():
         return
 
+    broker = config.session_broker
+    tls = broker_context(config, broker)
+
     def end() -> None:
-        if forget(config.mqtt.host, config.mqtt.port, config.session_id):
+        if forget(broker.host, broker.port, config.session_id, tls):
             config.session_path.unlink(missing_ok=True)
             log.info("the broker's session for third-party devices is ended: none is configured")
         else:

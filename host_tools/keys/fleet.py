@@ -14,9 +14,12 @@ from __future__ import annotations
 
 import base64
 import datetime
+import fcntl
 import json
+import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,6 +79,15 @@ class Fleet:
         """The key that signs models now."""
         return signing.load_private(self.folder, self._passphrase)
 
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """The registry as the file says now, for nobody else to change meanwhile; saved at the end unless it fails."""
+        with open(os.open(self.folder / ".lock", os.O_WRONLY | os.O_CREAT, 0o600), "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            self.registry = registry.load(self.folder, self._wall_s)
+            yield
+            self.registry.save()
+
     # ---- members
 
     def admit(self, name: str, role: str, hosts: Sequence[str] = (), tagged: bool = False) -> Bundle:
@@ -83,32 +95,30 @@ class Fleet:
         if tagged and role != "board":
             raise InputError(f"{name}: only boards tag their readings")
         ca = authority.load(self.folder, self._passphrase)
+        master = reading_keys.load(self.folder, self._passphrase) if tagged else None
         identity = ca.issue(name, role, hosts)
-        node = self.registry.admit(name, role, identity.serial, tuple(hosts), tagged)
-        reading_key = None
-        if tagged:
-            master = reading_keys.load(self.folder, self._passphrase)
-            reading_key = reading_keys.derive(master, name, node.generation)
-        self.registry.save()
+        with self._changing():
+            node = self.registry.admit(name, role, identity.serial, tuple(hosts), tagged)
+        reading_key = None if master is None else reading_keys.derive(master, name, node.generation)
         return Bundle(node, identity, ca.certificate_der, ca.certificate_pem, self.root_key, self.key_list, reading_key)
 
     def revoke(self, name: str) -> Node:
         """Withdraw a node; durable here when this returns. What the broker is told is `access_document`."""
-        node = self.registry.revoke(name)
-        self.registry.save()
-        return node
+        with self._changing():
+            return self.registry.revoke(name)
 
     def one_time(self, name: str) -> Identity:
         """A client certificate that bears a revoked node's name: it takes over that node's session at the broker and
         so ends it (MQTT 3.1.1, MQTT-3.1.4-2). Its serial is withdrawn at once; the next list carries it."""
-        node = self.registry.nodes.get(name)
-        if node is None or node.state != registry.REVOKED:
-            raise InputError(f"{name}: only a revoked node's session is taken over")
-        identity = authority.load(self.folder, self._passphrase).issue(name, node.role)
-        unix_s = int(self._wall_s())
-        self.registry.revoked.append(registry.Withdrawn(identity.serial, name, node.generation, unix_s))
-        self.registry.number += 1
-        self.registry.save()
+        ca = authority.load(self.folder, self._passphrase)
+        with self._changing():
+            node = self.registry.nodes.get(name)
+            if node is None or node.state != registry.REVOKED:
+                raise InputError(f"{name}: only a revoked node's session is taken over")
+            identity = ca.issue(name, node.role)
+            unix_s = int(self._wall_s())
+            self.registry.revoked.append(registry.Withdrawn(identity.serial, name, node.generation, unix_s))
+            self.registry.number += 1
         return identity
 
     # ---- what others are told
@@ -159,12 +169,12 @@ class Fleet:
         return signing.key_id_hex(fresh.public_key), container
 
     def _sign_list(self, keys: Sequence[bytes]) -> bytes:
-        self.registry.key_list += 1
-        payload = keylist.to_payload(self.name, self.registry.key_list, list(keys))
         root = signing.load_private(self.folder, self._passphrase, signing.ROOT_ROLE)
-        container = root.sign(payload, sign.KIND_KEYS)
-        write_file(self.folder / KEY_LIST_NAME, container, 0o644, replace=True)
-        self.registry.save()
+        with self._changing():
+            self.registry.key_list += 1
+            payload = keylist.to_payload(self.name, self.registry.key_list, list(keys))
+            container = root.sign(payload, sign.KIND_KEYS)
+            write_file(self.folder / KEY_LIST_NAME, container, 0o644, replace=True)
         return container
 
 

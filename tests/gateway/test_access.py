@@ -62,6 +62,7 @@ def test_taken(tmp_path: Path) -> None:
         (b"", "size"),
         (bytes(70_000), "size"),
     ],
+    ids=["old", "stranger", "other-fleet", "altered", "model", "empty-object", "nothing", "too-large"],
 )
 def test_refused(tmp_path: Path, offered: bytes, reason: str) -> None:
     site = Site(tmp_path)

@@ -44,6 +44,10 @@ class SecureBroker:
         return self.folder / broker.ACCESS
 
     @property
+    def pid_path(self) -> Path:
+        return self.workdir / "mosquitto.pid"
+
+    @property
     def log(self) -> str:
         return (self.workdir / "mosquitto.log").read_text(errors="replace")
 
@@ -52,6 +56,15 @@ class SecureBroker:
         out = self.workdir / "nodes" / name
         write_identity(out, self.fleet.admit(name, role))
         return out
+
+    def gateway_toml(self, name: str) -> tuple[str, str]:
+        """Lines for [mqtt], and the table of [broker_access], of a gateway that was admitted."""
+        node = self.workdir / "nodes" / name
+        mqtt = "\n".join(f'{part}_file = "{node / part}.pem"' for part in ("ca", "cert", "key"))
+        return mqtt, (
+            f'[broker_access]\nfolder = "{self.access_folder}"\nfleet = "{self.fleet.name}"\n'
+            f'root_key = "{self.fleet.root_key.hex()}"\npid_file = "{self.pid_path}"\n'
+        )
 
     def tls(self, name: str) -> ssl.SSLContext:
         """TLS as a node that was admitted."""
@@ -79,6 +92,7 @@ class SecureBroker:
         conf = self.install()
         with (self.workdir / "mosquitto.log").open("ab") as log:
             self._process = subprocess.Popen([broker_program(), "-c", str(conf), "-v"], stdout=log, stderr=log)
+        self.pid_path.write_text(f"{self._process.pid}\n")
         deadline_s = time.monotonic() + _START_S
         while time.monotonic() < deadline_s and self._process.poll() is None:
             with socket.socket() as probe:

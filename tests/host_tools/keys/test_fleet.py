@@ -59,6 +59,19 @@ def test_members(fleet: fleets.Fleet) -> None:
     assert back.node.generation == 3 and back.reading_key is None
 
 
+def test_two_at_work(fleet: fleets.Fleet) -> None:
+    """Each change is made on what the file says, not on what was read long ago."""
+    other = reopened(fleet)
+    fleet.admit("fridge-1", "board")
+    other.admit("fridge-2", "board")
+    fleet.revoke("fridge-2")
+    assert {name: node.state for name, node in reopened(other).registry.nodes.items()} == {
+        "fridge-1": "active",
+        "fridge-2": "revoked",
+    }
+    assert reopened(fleet).registry.number == 3
+
+
 def test_what_gateways_are_told(fleet: fleets.Fleet) -> None:
     fleet.admit("broker", "broker", ["pi.local"])
     fleet.admit("gateway-1", "gateway")
