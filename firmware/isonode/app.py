@@ -11,6 +11,7 @@ import gc
 
 from micropython import const
 
+from isocore import topics
 from isocore.filter import ChannelFilter
 from isocore.model import ChannelParams
 from isocore.record import BOARD_CHANNEL, BOOT, FAULT, FAULT_RANGE, HIGH_ON, LOW_ON, RATE_ON
@@ -281,7 +282,8 @@ class Node:
             if wall is not None:
                 self._set_wall(wall[0], wall[1], SOURCE_SNTP)
         if self.models.changed:
-            report.publish_model(self)
+            self.models.changed = False
+            self.link.retain(topics.MODEL_STATE)
         if self.outputs is not None:
             self.outputs.keep()
         report.count(self)
@@ -297,7 +299,7 @@ class Node:
             counters["missed"] = self.strobe.overruns
         self._judge()
         if self.health.due(self.clock.s, report.note(self)):
-            report.publish_health(self)
+            self.link.retain(topics.HEALTH)
 
     def _judge(self):
         """After a while without a crash: the slot has proved itself, the row is over, or safe mode is."""
@@ -340,8 +342,8 @@ class Node:
                 self.filters[i].renew()
             self._use_model()
 
-    def _describe(self):
-        return report.meta(self)
+    def _describe(self, leaf):
+        return report.message(self, leaf)
 
     def _on_known(self, top):
         """The gateway knows boots up to `top`: from here on records may be sent, if need be under a later number."""

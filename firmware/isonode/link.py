@@ -54,7 +54,7 @@ class Link:
         self.on_model = None  # called with a memoryview of a model/set message, valid until it returns
         self.on_ack = None  # called with (unix seconds, ms) of each of the gateway's acks
         self.on_known = None  # called with the highest boot the gateway knows, its answer to a meta without a floor
-        self.describe = None  # returns the bytes of `meta`
+        self.describe = None  # called with a leaf, returns the bytes of its retained message, or None for none
         self.asking = False  # `meta` asks which boots are known: no frame is sent before the answer
         self.state = _PAUSE
         self.sock = None
@@ -68,8 +68,7 @@ class Link:
         self.retransmits = 0
         self.connects = 0
         self.bad_messages = 0
-        self._retained = {}  # leaf: payload, published at every connect and when changed
-        self._dirty = []
+        self._dirty = []  # leaves of retained messages to be published
         self._address = None
         self._until = port.net_ticks_ms()
         self._attempt = 0
@@ -87,9 +86,8 @@ class Link:
 
     # ---- for the application ---------------------------------------------------------------------------------------
 
-    def retain(self, leaf, payload):
-        """Publish a retained message now or when connected, and again at every connect."""
-        self._retained[leaf] = payload
+    def retain(self, leaf):
+        """A retained message changed: publish it when connected. What it says is asked for at that moment."""
         if self.state == _UP and leaf not in self._dirty:
             self._dirty.append(leaf)
 
@@ -143,7 +141,7 @@ class Link:
         """The boot number is settled: say so in `meta`, and begin to send."""
         self._rounds = 0
         self._rewind()
-        self.retain(topics.META, self.describe())
+        self.retain(topics.META)
 
     def close(self):
         """Drop the session, without a farewell: the broker publishes the will."""
@@ -222,10 +220,7 @@ class Link:
         self._rounds = 0
         self._rewind()
         self._set_ack_deadline(now)
-        self._retained[topics.STATUS] = b"online"
-        self._retained[topics.META] = self.describe()
-        first = [topics.META, topics.STATUS]
-        self._dirty = first + [leaf for leaf in self._retained if leaf not in first]
+        self._dirty = [topics.META, topics.STATUS, topics.MODEL_STATE, topics.HEALTH]
         self._more = True
 
     def _fail(self, error):
@@ -280,10 +275,12 @@ class Link:
 
     def _put_next(self, now):
         """Put the next packet into the session, the most pressing first. False when there is none."""
-        if self._dirty:
+        while self._dirty:
             leaf = self._dirty.pop(0)
-            self._session.put_publish(self._topic[leaf], self._retained[leaf], True)
-            return True
+            payload = b"online" if leaf == topics.STATUS else self.describe(leaf)
+            if payload is not None:
+                self._session.put_publish(self._topic[leaf], payload, True)
+                return True
         if not self._pinged and self._passed(now, self._ping_at()):
             self._pinged = True
             self._session.put_ping()
@@ -304,7 +301,7 @@ class Link:
         """Publish `meta`, and do so again when no answer came in time."""
         self._rounds = min(self._rounds + 1, 8)  # the ceiling of the back-off
         self._set_ack_deadline(now)
-        self._session.put_publish(self._topic[topics.META], self.describe(), True)
+        self._session.put_publish(self._topic[topics.META], self.describe(topics.META), True)
 
     def _next_urgent(self):
         """A frame of events that a backlog, or a full window, keeps from being sent in its turn."""

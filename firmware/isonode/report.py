@@ -35,14 +35,17 @@ def count(node):
     counters["model_sequence"] = node.models.sequence
 
 
-def publish_model(node):
-    """The state of the model, retained."""
-    node.models.changed = False
-    node.link.retain(topics.MODEL_STATE, json.dumps(node.models.state).encode())
+def message(node, leaf):
+    """The bytes of a retained message, made when it is about to be sent: a kilobyte is not kept for that."""
+    if leaf == topics.META:
+        return meta(node)
+    if leaf == topics.HEALTH:
+        return health(node)
+    return json.dumps(node.models.state).encode()
 
 
-def publish_health(node):
-    """The counters and what a person asks for first, retained."""
+def health(node):
+    """The counters and what a person asks for first."""
     more = {
         "reset": hal.RESET_NAMES[node.cause],
         "mode": "safe" if node.safe else "normal",
@@ -57,7 +60,7 @@ def publish_health(node):
         "idf_heap_free_bytes": hal.idf_heap_free_bytes(),
         "flash_free_bytes": hal.flash_free_bytes(),
     }
-    node.link.retain(topics.HEALTH, Health.message(node.counters, node.clock.s, more))
+    return Health.message(node.counters, node.clock.s, more)
 
 
 def meta(node):

@@ -34,7 +34,7 @@ class Wire:
         self.session = Session("fridge-1", OPTIONS["keepalive_s"], 4096)
         self.link = Link(self.port, self.poll, self.session, self.outbox, settings)
         self.link.boot = 1
-        self.link.describe = lambda: b'{"v":1}'
+        self.link.describe = lambda leaf: b'{"v":1}' if leaf == "meta" else None
 
     @property
     def sock(self) -> FakeSocket:
