@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from host_tools.bytecode import overlays
-from host_tools.bytecode.kept import kept_names
+from host_tools.bytecode.kept import kept_names, spare_words
 from host_tools.bytecode.linker import APPLICATION, link
 from host_tools.bytecode.names import NAMES_FILE, to_text
 
@@ -36,7 +36,9 @@ def linked(found: Mapping[str, Path], scratch: Path, scripts: Iterable[str]) -> 
     texts = {target: path for target, path in found.items() if target in scripts}
     modules = {target: path for target, path in found.items() if target not in libraries and target not in texts}
     cold = overlays.read(found[APPLICATION.replace(".", "/") + ".py"].parents[1] / OVERLAYS_FILE)
-    made = link(_read(modules), _read(texts), kept_names(libraries.values(), _chip_sources()), cold)
+    chip = _chip_sources()
+    kept = kept_names(libraries.values(), chip)
+    made = link(_read(modules), _read(texts), kept, cold, spare=spare_words([*libraries.values(), *chip]))
     files = {**libraries, **texts}
     for target, text in (*made.files.items(), (NAMES_FILE, to_text(made.names))):
         path = scratch / target

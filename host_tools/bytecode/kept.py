@@ -52,6 +52,23 @@ sep
 MICROPYTHON = frozenset(_WORDS.split())
 
 
+# The interpreter itself asks objects for these, or a class may inherit them.
+_ASKED_FOR = {"read", "write", "readinto", "readline", "ioctl", "close", "flush", "send", "throw", "keys", "next"}
+_ASKED_FOR |= {"value", "args", "errno"}
+
+
+def spare_words(others: Iterable[Path]) -> list[str]:
+    """Names that every image holds already and that none of the `others` (libraries, the chip) uses: free of charge.
+
+    As names of our own they cost neither letters nor an entry in the table of names.
+    """
+    said = set(_ASKED_FOR)
+    for path in others:
+        tree = _parse(path)
+        said |= identifiers(tree) | words(tree)
+    return sorted(MICROPYTHON - said, key=lambda word: (len(word), word))
+
+
 def identifiers(tree: ast.AST) -> set[str]:
     """Every name that a source says: variables, attributes, functions, arguments, keywords, imports."""
     found = defined(tree)

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import ast
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 
@@ -49,11 +49,12 @@ def link(
     kept: AbstractSet[str],
     cold: Mapping[str, list[str]] | None = None,
     application: str = APPLICATION,
+    spare: Sequence[str] = (),
 ) -> Linked:
     """sources: flash path -> source to be linked; texts: scripts that stay as they are; kept: see kept.kept_names.
 
-    cold: overlay -> functions, see overlays.py. application: the module that the device spends its life in. Raises
-    BuildError.
+    cold: overlay -> functions, see overlays.py. application: the module that the device spends its life in. spare: see
+    kept.spare_words. Raises BuildError.
     """
     program = Program(sources, texts, application)
     foreign = _foreign_names(program)
@@ -62,7 +63,7 @@ def link(
     functions = overlays.take_out(program, cold or {}, classes)
     trees = [module.tree for module in program.modules.values()]
     reserved = kept | foreign | {function.called for function in functions}
-    names = Names([*trees, *(function.node for function in functions)], program.texts, reserved)
+    names = Names([*trees, *(function.node for function in functions)], program.texts, reserved, spare)
     statements = _statements(program, functions)
     stays = _place(program, statements, classes)
     units = _units(program, names, stays)

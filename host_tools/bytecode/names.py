@@ -29,10 +29,16 @@ class Names:
     are not in `back`.
     """
 
-    def __init__(self, trees: Iterable[ast.AST], texts: Iterable[ast.AST], kept: AbstractSet[str]) -> None:
-        """trees: what is rewritten; texts: scripts that are not; kept: names that keep their form."""
+    def __init__(
+        self, trees: Iterable[ast.AST], texts: Iterable[ast.AST], kept: AbstractSet[str], spare: Iterable[str] = ()
+    ) -> None:
+        """trees: what is rewritten; texts: scripts that are not; kept: names that keep their form; spare: words that
+        are names in every image already, to be used first.
+        """
         trees = list(trees)
         texts = list(texts)
+        own_words = set().union(*(identifiers(tree) | words(tree) for tree in (*trees, *texts)))
+        self._spare = [word for word in spare if word not in own_words and not keyword.iskeyword(word)]
         self.back: dict[str, str] = {}
         self._said = set(kept).union(*(identifiers(tree) for tree in (*trees, *texts)))
         self.exceptions = _exceptions(trees)
@@ -77,6 +83,7 @@ class Names:
         return self._shared[index]
 
     def _short_names(self) -> Iterator[str]:
+        yield from self._spare
         for length in itertools.count(1):
             for rest in itertools.product(string.ascii_letters + string.digits, repeat=length):
                 for first in string.ascii_letters:

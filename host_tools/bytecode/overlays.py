@@ -86,7 +86,10 @@ def _listed(overlays: Mapping[str, list[str]]) -> dict[Ref, str]:
 def take_out(program: Program, overlays: Mapping[str, list[str]], classes: Mapping[Ref, str]) -> list[ColdFunction]:
     """Move the listed functions out of their modules, leaving stubs. Raises BuildError naming the function."""
     homes = {ref: overlay for ref, overlay in _listed(overlays).items() if ref not in classes}
-    taken = [_find(program, ref, overlay, f"f{number}") for number, (ref, overlay) in enumerate(homes.items())]
+    taken: list[ColdFunction] = []
+    for ref, overlay in homes.items():
+        number = sum(one.overlay == overlay for one in taken)  # few names, the same in all overlays
+        taken.append(_find(program, ref, overlay, f"f{number}"))
     for each in sorted(taken, key=lambda one: one.at, reverse=True):
         each.body.remove(each.node)
     for each in taken:

@@ -164,7 +164,8 @@ def main(start_value):
 
 
 def linked(sources: dict[str, str] = SOURCES, cold: dict[str, list[str]] | None = None) -> Linked:
-    return link(sources, {"main.py": MAIN}, kept.kept_names([], []), application="node.app", cold=cold)
+    words = kept.spare_words([])
+    return link(sources, {"main.py": MAIN}, kept.kept_names([], []), cold, application="node.app", spare=words)
 
 
 def run(folder: Path, files: dict[str, str]) -> str:
@@ -190,7 +191,7 @@ def test_overlays_do_the_same_and_take_what_only_they_use(tmp_path: Path) -> Non
     assert run(tmp_path / "linked", dict(made)) == run(tmp_path / "sources", SOURCES)
     assert {"cold/shed.py", "cold/loft.py"} <= set(made)
     assert "class" in made["cold/loft.py"] and made["node/app.py"].count("class ") == 5  # Adder went along
-    assert "f5" in made["cold/loft.py"] and "f5" not in made["node/app.py"]  # _half has no stub: only total calls it
+    assert "f2" in made["cold/loft.py"] and "'cold.loft', 'f2'" not in made["node/app.py"]  # _half has no stub: only total calls it
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,128 @@
+"""The heap: what the whole application leaves of a board's 112 KiB, at the start and after a day. See docs/memory.md."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+
+import pytest
+
+from host_tools import compiling
+from host_tools.keys import signing
+from isocore import model, topics
+from tests.firmware.conftest import UMQTT, Bench, Row, RunMicroPython
+from tests.support.ack_gateway import AckGateway
+from tests.support.mosquitto import Mosquitto
+
+FIRMWARE = Path(__file__).resolve().parents[2] / "firmware"
+HEAP_BYTES = 112 * 1024
+DEADLINE_S = 60.0
+# The aim is half of HEAP_BYTES, 57,344; docs/memory.md says what is in the way. This is what may not be lost again.
+LEAST_FREE_BYTES = 41_000
+LEAST_FREE_CONNECTING_BYTES = 37_000  # with the overlays of connecting still loaded
+CHIP_NAMES = 1260  # the table of names doubles beyond them, which costs 9 KB (host_tools/virtual/sim/names.py)
+COUNT_NAMES = """
+import sys, micropython
+micropython.qstr_info()
+with open(sys.argv[1]) as file:
+    for line in file:
+        hasattr(sys, line[:-1])
+micropython.qstr_info()
+"""
+HELP = "a module was added or grew: docs/memory.md, 'How to add a module without paying for it'"
+
+
+def day() -> list[Row]:
+    """24 hours of a fridge, a row a minute: about one in three is reported."""
+    return [(i * 60_000, int(5000 + 2000 * math.sin(i / 20)), 50_000, "") for i in range(24 * 60)]
+
+
+@pytest.mark.micropython
+@pytest.mark.mosquitto
+def test_a_day_with_everything_leaves_the_heap_as_it_was(bench: Bench, gateway: AckGateway, broker: Mosquitto) -> None:
+    """Traffic, a model, a broker that goes and comes: no growth, and what is free is in one piece."""
+    key = signing.generate()
+    wifi = {"ssid": "lab", "password": "correct horse"}
+    config = bench.config(
+        "roomy",
+        wifi=wifi,
+        sampling={"period_ms": 60_000},
+        sensors=[
+            {"type": "ds18b20", "pin": 5, "channels": {"temperature": "inside"}},
+            {"type": "dht22", "pin": 4, "channels": {"temperature": "air", "humidity": "humidity"}},
+        ],
+        model_keys=[{"id": "ops", "key": key.public_key.hex()}],
+        trial_samples=3,
+    )
+    board = bench.board(config, day(), speed=3_000, wifi=wifi, heap_bytes=HEAP_BYTES)
+    board.start()
+    assert board.wait_for(lambda: board.counters.get("acked", 0) > 5, DEADLINE_S), list(board.log)
+    at_start = board.counters["free_heap_bytes"]
+    limits = model.ChannelParams()
+    limits.high_on_milli = 30_000
+    payload = model.to_payload(model.Model("demo", "device:roomy", 2, channels={"inside": limits}))
+    gateway.publish(topics.topic("roomy", topics.MODEL_SET), key.sign(payload), retain=True)
+    assert board.wait_for(lambda: board.counters["models_applied"] == 1, DEADLINE_S), board.counters
+    with_model = board.counters["free_heap_bytes"]
+    for _ in range(2):
+        broker.kill()
+        connects = board.counters["reconnects"]
+        broker.start()
+        assert board.wait_for(lambda before=connects: board.counters["reconnects"] > before, DEADLINE_S), board.counters
+    assert board.wait_for(lambda: board.trace_done and board.counters["outbox"] < 64, DEADLINE_S), board.counters
+    board.stop()
+    at_end = board.counters["free_heap_bytes"]
+    health = gateway.last("roomy", topics.HEALTH)
+    print(f"free of {HEAP_BYTES}: {at_start} at the start, {with_model} with a model, {at_end} after a day;", health)
+    assert board.boots == 1 and board.counters["sampled"] >= 3 * 1400
+    assert at_start >= LEAST_FREE_CONNECTING_BYTES and min(with_model, at_end) >= LEAST_FREE_BYTES, HELP
+    assert at_end >= with_model - 4096, "the heap grows with time"
+    assert health["largest_block_bytes"] >= LEAST_FREE_BYTES // 2, "what is free lies in pieces"
+
+
+@pytest.mark.micropython
+def test_the_firmwares_names_fit_the_table_that_the_simulation_charges(
+    tmp_path: Path, run_micropython: RunMicroPython
+) -> None:
+    """Counted by the interpreter, which has names of its own in its image, as a chip has."""
+    files = compiling.compiled(compiling.sources(FIRMWARE), tmp_path)
+    files.update(compiling.compiled(compiling.sources(UMQTT, "lib"), tmp_path / "lib"))
+    optional = ("isonode/sensors/", "isonode/strobe", "isonode/renumber", "isonode/sleep", "isonode/tls")
+    names: set[bytes] = set()
+    for target, path in files.items():
+        if target.endswith(".mpy") and not target.startswith(optional):
+            names |= new_names(path.read_bytes())
+    listed = tmp_path / "names.txt"
+    listed.write_bytes(b"\n".join(sorted(name for name in names if b"\n" not in name)))
+    before, after = map(int, re.findall(r"n_qstr=(\d+)", run_micropython(COUNT_NAMES, listed)))
+    print(after - before, "names")
+    assert after - before < CHIP_NAMES, HELP
+
+
+def new_names(mpy: bytes) -> set[bytes]:
+    """Names that a .mpy file brings along; those of MicroPython's static table are numbers in it.
+
+    MicroPython documentation, "MicroPython .mpy files": header of four bytes, two counts, then the names.
+    """
+    at = 4
+
+    def number() -> int:
+        nonlocal at
+        value = 0
+        while True:
+            byte = mpy[at]
+            at += 1
+            value = value << 7 | byte & 0x7F
+            if not byte & 0x80:
+                return value
+
+    count = number()
+    number()  # of constants
+    found = set()
+    for _ in range(count):
+        length = number()
+        if not length & 1:
+            found.add(mpy[at : at + (length >> 1)])
+            at += (length >> 1) + 1
+    return found
