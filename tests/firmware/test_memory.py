@@ -1,4 +1,4 @@
-"""The heap: what the whole application leaves of a board's 112 KiB, at the start and after a day. See docs/memory.md."""
+"""The heap: what the application leaves of a board's 112 KiB, at the start and after a day. See docs/memory.md."""
 
 from __future__ import annotations
 
