@@ -226,6 +226,15 @@ def test_log_lines_are_bounded_and_tell_what_they_left_out(caplog: pytest.LogCap
     assert [r.getMessage() for r in caplog.records][-1] == "crc: later (500 more of this kind)"
 
 
+def test_a_refusal_names_its_device_for_the_journal(caplog: pytest.LogCaptureFixture) -> None:
+    ingest = Ingest(lambda item, rows, urgent: True, Metrics(), json_bytes_max=100, wall_s=lambda: 0.0)
+    ingest.handle("iso/1/fridge-1/up", b"no frame", False)
+    ingest.handle("no/topic/of/ours", b"", False)
+    said = [r.fields for r in caplog.records]  # type: ignore[attr-defined]
+    assert said[0] == {"reason": "frame_short", "device": "fridge-1"}
+    assert said[1] == {"reason": "topic"}
+
+
 def test_what_was_left_out_is_summed_up(caplog: pytest.LogCaptureFixture) -> None:
     now_s = [0.0]
     limited = RateLimitedLog(10.0, lambda: now_s[0])

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from gateway.errors import BatchRejected, SinkUnavailable
+from gateway.errors import BatchRejected, BatchUnfit, SinkUnavailable
 from gateway.messages import LANE_ALARMS, LANE_BACKFILL, LANE_LIVE, Batch
 from gateway.metrics import Metrics
 from gateway.sinks.base import Stored
@@ -161,6 +161,18 @@ def test_a_refused_batch_leaves_and_the_rest_goes_on() -> None:
     wait_for(lambda: len(rig.stored) == 2, what="the others")
     assert [(b.batch, reason) for b, reason in rig.refused] == [(1, "no good")]
     assert rig.metrics.value("upload_quarantined_total", sink="s", reason="http_422") == 1
+    rig.uploader.stop(5)
+
+
+def test_what_does_not_fit_leaves_to_be_made_anew() -> None:
+    rig = Rig(lambda b, turn: BatchUnfit("too_large", "at most 2 rows") if b.batch == 1 else Stored(False, None))
+    rig.uploader.submit(batch(1))
+    rig.uploader.submit(batch(2))
+    wait_for(lambda: rig.stored, what="the next one")
+    assert (rig.unfit, rig.refused) == ([(batch(1), "too_large")], [])
+    assert len(rig.sink.sent) == 2, "it is not sent again as it is"
+    assert rig.circuit.failures == 0, "the sink answered"
+    assert rig.metrics.value("upload_remade_total", sink="s", reason="too_large") == 1
     rig.uploader.stop(5)
 
 
