@@ -31,7 +31,10 @@ OWNERS = {
     "network": ("firmware/isonode/hal.py",),
     "esp32": ("firmware/isonode/hal.py",),
     "umqtt": ("firmware/isonode/mqtt.py",),
-    "paho": ("gateway/mqtt*", "gateway/sinks/mqtt.py", "host_tools/rollout.py", "host_tools/broker.py"),
+    "paho": (
+        *("gateway/mqtt*", "gateway/sinks/mqtt.py"),
+        *("host_tools/rollout.py", "host_tools/broker.py", "host_tools/cloud/subscriber.py"),
+    ),
     "adafruit_dht": ("gateway/local/sensors.py",),
     "microcontroller": ("gateway/local/sensors.py",),
     "urllib3": ("gateway/sinks/https.py",),

@@ -15,6 +15,7 @@ import uvicorn
 
 from host_tools.cloud.app import Receiver
 from host_tools.cloud.store import Store
+from host_tools.cloud.subscriber import Source, Subscriber
 from host_tools.errors import HostError, InputError
 
 KEEP_ALIVE_S = 75  # longer than a gateway's pause between batches, so that it need not connect anew
@@ -84,6 +85,17 @@ def read_token(path: Path) -> str:
     return token
 
 
+def read_login(path: Path) -> str:
+    """USER:PASSWORD, the one line of a file."""
+    try:
+        login = path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: login file cannot be read: {error}") from None
+    if ":" not in login or not login.isprintable():
+        raise InputError(f"{path}: must hold USER:PASSWORD on one line")
+    return login
+
+
 def listen(host: str, port: int) -> socket.socket:
     """A bound socket. Raises PortError when the port is taken or not ours."""
     try:
@@ -111,6 +123,7 @@ def serve(
     token: str | None = None,
     ready: Callable[[str], None] = lambda url: None,
     tls: Tls | None = None,
+    source: Source | None = None,
 ) -> int:
     """Serve until a signal. Returns its number. `ready` gets the URL once requests are taken."""
     if tls is not None:
@@ -136,7 +149,10 @@ def serve(
             _write_port(port_file, bound_port)
         name = f"[{host}]" if ":" in host else host
         ready(f"{'http' if tls is None else 'https'}://{name}:{bound_port}")
-        server.run(sockets=[listener])
+        with contextlib.ExitStack() as stack:
+            if source is not None:
+                stack.callback(Subscriber(store, source).close)
+            server.run(sockets=[listener])
         return server.signal_seen
 
 

@@ -35,6 +35,10 @@ def cloud() -> None:
 @click.option("--cert-file", type=_FILE, help="PEM file with the server's certificate: TLS.")
 @click.option("--key-file", type=_FILE, help="PEM file with its private key.")
 @click.option("--client-ca-file", type=_FILE, help="PEM file of the authority whose certificates gateways must show.")
+@click.option("--mqtt", help="Broker to take batches from as well: mqtts://HOST[:PORT], mqtt:// on a loopback address.")
+@click.option("--mqtt-topic", default="isotherm", show_default=True, help="Gateways publish to TOPIC/GATEWAY/batches.")
+@click.option("--mqtt-login-file", type=_FILE, help="File with USER:PASSWORD for the broker.")
+@click.option("--mqtt-ca-file", type=_FILE, help="PEM file of authorities that the broker's certificate is of.")
 def serve(
     data: Path,
     host: str,
@@ -44,6 +48,10 @@ def serve(
     cert_file: Path | None,
     key_file: Path | None,
     client_ca_file: Path | None,
+    mqtt: str | None,
+    mqtt_topic: str,
+    mqtt_login_file: Path | None,
+    mqtt_ca_file: Path | None,
 ) -> int:
     """Receive batches over HTTP until Ctrl-C. A batch is answered when it is on the disk.
 
@@ -51,18 +59,23 @@ def serve(
     Example:
       isotherm cloud serve --data cloud-data --port 8440
     """
-    from host_tools.cloud.server import Tls, read_token
+    from host_tools.cloud.server import Tls, read_login, read_token
     from host_tools.cloud.server import serve as run
 
     if bool(cert_file) != bool(key_file) or (client_ca_file and not cert_file):
         raise click.UsageError("--cert-file and --key-file go together, and --client-ca-file needs both")
     tls = None if cert_file is None or key_file is None else Tls(cert_file, key_file, client_ca_file)
+    source = None
+    if mqtt is not None:
+        from host_tools.cloud.subscriber import Source
+
+        source = Source(mqtt, mqtt_topic, read_login(mqtt_login_file) if mqtt_login_file else None, mqtt_ca_file)
     token = None if token_file is None else read_token(token_file)
 
     def ready(url: str) -> None:
         click.echo(f"receiving at {url}, storing in {data}")
 
-    stopped_by = run(data, host, port, port_file, token, ready, tls)
+    stopped_by = run(data, host, port, port_file, token, ready, tls, source)
     return 130 if stopped_by == signal.SIGINT else 0
 
 

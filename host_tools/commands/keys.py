@@ -173,9 +173,7 @@ def list_nodes(folder: Path, as_json: bool) -> None:
 @click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder to write to.")
 @_FOLDER
 @_PASSPHRASE
-def admit(
-    name: str, role: str, hosts: tuple[str, ...], out: Path, folder: Path, passphrase_file: Path | None
-) -> None:
+def admit(name: str, role: str, hosts: tuple[str, ...], out: Path, folder: Path, passphrase_file: Path | None) -> None:
     """Take a node in: ca.pem, cert.pem and key.pem (0600) into a folder. A name that is known gets its next generation.
 
     Boards are taken in by `isotherm provision`, which writes their keys over USB and keeps none.
