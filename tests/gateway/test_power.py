@@ -25,6 +25,7 @@ from tests.gateway.conftest import frame_in
 from tests.gateway.test_store_segments import SMALL, Kept
 from tests.support.board_client import samples
 from tests.support.power import Event, Platter, Recording
+from tests.support.traffic import Counts, note
 
 CUTS = int(os.environ.get("ISOTHERM_CUTS", "200"))
 LAST = 360
@@ -98,8 +99,8 @@ def record(folder: Path, patch: pytest.MonkeyPatch, squeeze: bool = False) -> li
     return recording.recorder.events
 
 
-def examine(folder: Path, marks: Sequence[Any], whole: bool) -> None:
-    """Open what a cut left, go on to the end, count. `whole`: nothing was thinned or dropped, so all must arrive."""
+def examine(folder: Path, marks: Sequence[Any], whole: bool) -> tuple[int, int]:
+    """Open what a cut left, go on to the end, count: stored and arrived. `whole`: nothing was thinned or dropped."""
     kept = Kept(folder / "store.db", KEEP)
     try:
         assert kept.store.set_aside is None, "the main file is sound"
@@ -121,6 +122,7 @@ def examine(folder: Path, marks: Sequence[Any], whole: bool) -> None:
         assert len(arrived) == len(set(arrived)), "nothing went up twice"
         if whole:
             assert set(arrived) == {(device, seq) for device in DEVICES for seq in range(1, LAST + 1)}
+        return entry["stored"], len(arrived)
     finally:
         kept.close()
 
@@ -147,7 +149,9 @@ def first_start(events: Sequence[Event]) -> int:
     return next(i for i, event in enumerate(events) if event.what == "mark")
 
 
-def cuts(events: list[Event], tmp_path: Path, count: int, seed: int, whole: bool) -> None:
+def cuts(events: list[Event], tmp_path: Path, count: int, seed: int, whole: bool) -> tuple[int, int]:
+    """Sums over all cuts of what was stored and what arrived in the end."""
+    stored = arrived = 0
     rng = random.Random(seed)
     platter = Platter(events)
     for number, at in enumerate(sorted(rng.randint(0, len(events)) for _ in range(count))):
@@ -155,17 +159,23 @@ def cuts(events: list[Event], tmp_path: Path, count: int, seed: int, whole: bool
         folder = tmp_path / f"cut-{number}"
         platter.cut(folder, rng)
         try:
-            examine(folder, platter.marks, whole)
+            one = examine(folder, platter.marks, whole)
         except BaseException as exc:
             raise AssertionError(f"cut {number} before entry {at} of {len(events)} (seed {seed}): {exc}") from exc
+        stored, arrived = stored + one[0], arrived + one[1]
         shutil.rmtree(folder)
+    return stored, arrived
 
 
 def test_cuts_while_sealing_and_uploading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     events = record(tmp_path / "run", monkeypatch)
     assert sum(e.what == "rename" for e in events) >= 4, "segments were written"
     assert sum(e.what == "remove" and ".seg-" in e.name for e in events) >= 1, "and some left"
-    cuts(events, tmp_path, CUTS // 2, 1, whole=True)
+    count = CUTS // 2
+    stored, arrived = cuts(events, tmp_path, count, 1, whole=True)
+    made = count * LAST * len(DEVICES)
+    how = f"{count} cuts of a recorded run, unsynced writes dropped or torn; sums"
+    note(Counts("power cut", how, made, stored, arrived, made - arrived, 0))
 
 
 def test_cuts_while_thinning_and_dropping(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

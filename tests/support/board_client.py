@@ -47,7 +47,7 @@ class BoardClient:
         self._client.on_connect = self._on_connect
         self._client.on_disconnect = self._on_disconnect
         self._client.on_message = self._on_message
-        self._client.reconnect_delay_set(1, 1)
+        self._client.reconnect_delay_set(0.05, 0.2)  # type: ignore[arg-type]  # seconds, slept as they are
         self._client.connect_async("127.0.0.1", port, keepalive=20)
         self._client.loop_start()
 

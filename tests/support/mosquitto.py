@@ -5,6 +5,7 @@ It must not know what is published. Used by the tests of firmware, gateway and t
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import time
@@ -16,6 +17,8 @@ from host_tools.demo.processes import free_port
 from host_tools.setup.system import find_mosquitto
 
 _START_S = 10.0
+# As root, mosquitto would become a user who may not write here.
+_KEEP = "true\npersistence_location {folder}/\nautosave_interval 1" + ("\nuser root" if os.geteuid() == 0 else "")
 
 
 def broker_program() -> str:
@@ -29,10 +32,11 @@ def broker_program() -> str:
 class Mosquitto:
     """One broker. `kill` is -9; `start` after `stop` or `kill` comes back on the same port."""
 
-    def __init__(self, workdir: Path, port: int = 0, extra: str = "") -> None:
+    def __init__(self, workdir: Path, port: int = 0, extra: str = "", persistence: bool = False) -> None:
         self.workdir = workdir
         self.port = port or free_port()
         self._extra = extra
+        self._kept = _KEEP.format(folder=workdir) if persistence else "false"
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -47,7 +51,8 @@ class Mosquitto:
         """Start and wait until it accepts connections."""
         self.workdir.mkdir(parents=True, exist_ok=True)
         self.config_path.write_text(
-            f"listener {self.port} 127.0.0.1\nallow_anonymous true\npersistence false\n{self._extra}", encoding="utf-8"
+            f"listener {self.port} 127.0.0.1\nallow_anonymous true\npersistence {self._kept}\n{self._extra}",
+            encoding="utf-8",
         )
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
