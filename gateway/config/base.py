@@ -79,7 +79,7 @@ def _broker_wrong(
 class BrokerAccessConfig:
     """[broker_access]"""
 
-    folder: str = key("", "folder of acl and crl.pem that the broker beside this gateway reads; \"\": not ours to keep")
+    folder: str = key("", 'folder of acl and crl.pem that the broker beside this gateway reads; "": not ours to keep')
     fleet: str = key("home", "name of the fleet", check=matching("[a-z0-9-]{1,32}"))
     root_key: str = key("", "the fleet's root key, as `isotherm keys show` prints it", check=matching("|[0-9a-f]{128}"))
     pid_file: str = key("", 'file with the broker\'s process id, which gets SIGHUP; "": `command` is run')

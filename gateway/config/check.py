@@ -111,4 +111,9 @@ def _wrong(part: Part, value: Any) -> str | None:
     if meta["required"] and value == "":
         return f"is empty: {meta['help']}"
     found = meta["check"](value) if meta["check"] is not None else None
-    return f"is {value!r}, it {found}" if found else None
+    return f"is {_masked(repr(value))}, it {found}" if found else None
+
+
+def _masked(text: str) -> str:
+    """Without the password of a URL: what is wrong goes to logs."""
+    return re.sub(r"//[^/@]*@", "//***@", text)

@@ -176,6 +176,21 @@ def url(value: str) -> str | None:
     return None
 
 
+def proxy_url(value: str) -> str | None:
+    """An HTTP proxy, `none`, or nothing."""
+    if value in ("", "none"):
+        return None
+    try:
+        parts_ = urlsplit(value)
+        port = parts_.port
+    except ValueError as exc:
+        return f"is no URL: {exc}"
+    if parts_.username or parts_.password:
+        return "must not contain credentials: use proxy_login_file"
+    good = parts_.scheme in ("http", "https") and parts_.hostname and port != 0 and parts_.path in ("", "/")
+    return None if good else "must be http://HOST:PORT or https://HOST:PORT, or none"
+
+
 def is_loopback(host: str) -> bool:
     """True for localhost and loopback addresses."""
     if host == "localhost":

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from gateway.config.keys import key, matching, one_of, url
+from gateway.config.keys import key, matching, one_of, proxy_url, url
 from gateway.wire import ENCODINGS
 
 INTRO = """\
@@ -53,7 +53,11 @@ class SinkConfig:
     ca_file: str = key("", "PEM file of authorities to trust instead of the system's; \"\": the system's")
     cert_file: str = key("", 'PEM file with a client certificate and its chain; "": none')
     key_file: str = key("", 'PEM file with its private key; "": it is in cert_file')
-    proxy: str = key("", 'https: proxy\'s URL; none: a direct connection; "": what HTTPS_PROXY and NO_PROXY say')
+    proxy: str = key(
+        "",
+        'https: proxy\'s URL; none: a direct connection; "": what HTTPS_PROXY and NO_PROXY say',
+        check=proxy_url,
+    )
     proxy_login_file: str = key("", 'https: file with USER:PASSWORD for the proxy; "": none')
     compression: str = key("auto", "auto, zstd or gzip", check=one_of(ENCODINGS))
     live_rows: int = key(1000, "rows of a live or alarm batch at most", 1, 20000, live=True)
