@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 from gateway import machine, wire
 from gateway.access import AccessStage
+from gateway.app_alarms import Alarms
 from gateway.app_watch import Watch, policies
 from gateway.batcher import Batcher, Policy
 from gateway.config import Config, SinkConfig, load
@@ -148,6 +149,7 @@ class Gateway:
         self._local: Local | None = None
         self._inputs_reader: Reader | None = None
         self._watch = Watch(config, self._store, self.metrics, wall_s)
+        self._alarms = Alarms(config, self._store, self._own, self.metrics, wall_s)
         self._status_server: StatusServer | None = None
         self._status_reader: Reader | None = None
         self._control = ControlServer(config.control_path, self._change)
@@ -187,6 +189,7 @@ class Gateway:
             self._watch.open(head_row, self._windows_closed)
             self._start_status()
             self._make_inputs()
+            self._alarms.open(head_row)
             self._store.start()
             started = True
             self._enrol()
@@ -194,6 +197,7 @@ class Gateway:
                 lane.uploader.start()
                 lane.batcher.start()
             self._watch.start()
+            self._alarms.start()
             self._control.start()
             self._access.start()
             self._link.start()
@@ -244,6 +248,7 @@ class Gateway:
         self._inputs.deafen()
         self._own.flush()
         self._watch.stop(_WORKERS_STOP_S)
+        self._alarms.stop()
         if not self._store.stop(_STORE_STOP_S) and started:
             log.error("the store could not commit what was queued; it was not acknowledged, boards send it again")
         self._access.stop(_FLUSH_S)
@@ -257,6 +262,7 @@ class Gateway:
             lane.uploader.stop(_WORKERS_STOP_S)
             lane.close()
         self._watch.close()
+        self._alarms.close()
         if self._status_server is not None:
             self._status_server.stop()
         if self._status_reader is not None:
@@ -280,7 +286,7 @@ class Gateway:
                 self._reload()
 
     def _threads_live(self) -> bool:
-        main = (self._store, self._link, self._watch, self._inputs)
+        main = (self._store, self._link, self._watch, self._alarms, self._inputs)
         return all(part.alive for part in main) and all(lane.batcher.alive for lane in self._lanes.values())
 
     def _summary(self) -> str:
@@ -302,6 +308,7 @@ class Gateway:
             self._ingest.tune(decided.config.ingest.json_bytes_max)
             self._inputs.tune(decided.config)
             self._watch.tune(decided.config)
+            self._alarms.tune(decided.config)
             for name, lane in self._lanes.items():
                 sink = decided.config.sinks[name]
                 lane.batcher.tune(_policy(sink), policies(decided.config))
@@ -313,6 +320,8 @@ class Gateway:
 
     def _change(self, request: dict[str, Any]) -> dict[str, Any]:
         """In the control socket's thread: what a command asks for."""
+        if request.get("do") in ("ack", "silence"):
+            return self._alarms.answer(request)
         operation, sink, number = request.get("do"), request.get("sink"), request.get("batch")
         if operation not in ("retry", "drop") or not isinstance(sink, str) or not isinstance(number, int):
             raise GatewayError("unknown request: do gateway and command have one version?")
@@ -407,11 +416,13 @@ class Gateway:
         for lane in self._lanes.values():
             lane.batcher.committed(news)
         self._watch.committed(news)
+        self._alarms.committed(news)
         self._own.flush()
 
     def _store_state(self, state: StoreState) -> None:
         """In the keeper's thread, when the store's state changes: what an alarm can hang on."""
         log.info("store: %s", state)
+        self._alarms.store_state(state)
 
     def _windows_closed(self) -> None:
         for lane in self._lanes.values():
@@ -434,4 +445,5 @@ class Gateway:
             uptime_s=time.monotonic() - self._started_s,
             connected=self._link.connected,
             failing=self._store.failing,
+            alarms=self._alarms.status(),
         )

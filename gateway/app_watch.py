@@ -1,4 +1,4 @@
-"""The part of app.py for what hangs off the store's commits: windows. It builds, starts, tunes and stops them.
+"""The part of app.py for what hangs off the store's commits: windows here, rules and outputs in app_alarms.py.
 
 Who follows the store reads it with a connection of its own and never holds the writer up (gateway.follow).
 """

@@ -231,6 +231,81 @@ def _change_quarantine(
     click.echo(f"{done} {'batch' if done == 1 else 'batches'} of sink {sink} {said}")
 
 
+@main.group()
+def alarms() -> None:
+    """List, acknowledge or silence alarms of this gateway's rules."""
+
+
+@alarms.command("list")
+@_config_option
+@click.option("--history", default=0, type=click.IntRange(0, 2000), help="So many that are cleared as well.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+@_plain_errors
+def alarms_list(config_path: Path, history: int, as_json: bool) -> None:
+    """Show alarms that stand, from the store itself; works while the daemon is down.
+
+    Example: isotherm-gateway alarms list --history 20 --config gateway.toml
+    """
+    import time
+
+    from gateway.alarms import described
+    from gateway.store import AlarmReader
+
+    reader = AlarmReader(load(config_path).store_path)
+    try:
+        entries = [described(alarm) for alarm in (*reader.standing(), *reader.history(history))]
+    finally:
+        reader.close()
+    if as_json:
+        click.echo(json.dumps(entries, indent=2, sort_keys=True))
+        return
+    from gateway.report import alarms_page
+    from gateway.screen import show
+
+    show(alarms_page(entries, time.time()))
+
+
+@alarms.command("ack")
+@_config_option
+@click.option("--all", "everything", is_flag=True, help="Every alarm that stands.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+@click.argument("numbers", metavar="[ALARM]...", nargs=-1, type=click.IntRange(1, 1 << 53))
+@_plain_errors
+def alarms_ack(config_path: Path, everything: bool, as_json: bool, numbers: tuple[int, ...]) -> None:
+    """Acknowledge alarms: they stand until they clear, and are quiet.
+
+    Example: isotherm-gateway alarms ack 7 --config gateway.toml
+    """
+    if everything == bool(numbers):
+        raise click.UsageError("name alarms, or give --all")
+    config = load(config_path)
+    requests: list[dict[str, Any]] = [{"do": "ack", "alarm": number} for number in (numbers or (None,))]
+    done = sum(_ask_alarms(config, request) for request in requests)
+    click.echo(json.dumps({"acknowledged": done}) if as_json else f"{done} acknowledged")
+
+
+@alarms.command("silence")
+@_config_option
+@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+@_plain_errors
+def alarms_silence(config_path: Path, as_json: bool) -> None:
+    """Stop the buzzers until the next new alarm; nothing is acknowledged.
+
+    Example: isotherm-gateway alarms silence --config gateway.toml
+    """
+    done = _ask_alarms(load(config_path), {"do": "silence"})
+    click.echo(json.dumps({"silenced": done}) if as_json else f"{done} silenced until the next new alarm")
+
+
+def _ask_alarms(config: Config, request: dict[str, Any]) -> int:
+    from gateway.control import ask
+
+    reply = ask(config.control_path, request)
+    if reply is None:
+        raise FatalError(f"the gateway does not run with data_dir {config.data_dir}: start it first")
+    return int(reply["done"])
+
+
 def _ask_daemon(config: Config) -> dict[str, Any] | None:
     """The daemon's /status, or None when nobody answers."""
     import http.client

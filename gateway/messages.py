@@ -237,3 +237,38 @@ class WindowRow(NamedTuple):
     covered_ms: int
     alarm_ms: int
     fault_ms: int
+
+
+class Alarm(NamedTuple):
+    """An alarm of the gateway's rules. `device` "" is the gateway itself or several devices, `channel` "" the whole."""
+
+    number: int
+    rule: str
+    device: str
+    channel: str
+    severity: str
+    text: str
+    value_milli: int | None
+    raised_unix_ms: int
+    acked_unix_ms: int | None = None
+    cleared_unix_ms: int | None = None
+
+
+class Notice(NamedTuple):
+    """What an output has to be told: `event` is a JSON object. `number` is also its key: told twice, it is one."""
+
+    number: int
+    output: str
+    event: str
+
+
+class Vitals(NamedTuple):
+    """What the store knows of a device's life, for rules."""
+
+    device: int
+    name: str
+    device_class: str | None
+    own: bool
+    last_seen_unix_ms: int
+    conflicts: int
+    gap: int

@@ -5,7 +5,7 @@ It asks whoever knows and formats nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from gateway import __version__
@@ -41,6 +41,7 @@ def overview(
     uptime_s: float,
     connected: bool,
     failing: str | None,
+    alarms: Sequence[dict[str, Any]],
 ) -> dict[str, Any]:
     """One JSON document."""
     ledger = kept.ledger()
@@ -60,6 +61,7 @@ def overview(
             name: _sink(config.sinks[name].where, name, sender, metrics, kept, ledger)
             for name, sender in sending.items()
         },
+        "alarms": list(alarms),
         "ledger": {"totals": ledger["totals"], "balanced": ledger["balanced"]},
         "devices": kept.devices(),
     }

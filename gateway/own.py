@@ -200,6 +200,16 @@ class OwnDevice:
                 self._evict()
             self._flush()
 
+    def item(self, made: Sequence[Made]) -> OwnIn:
+        """Records of this moment for somebody who stores them together with something else."""
+        self._describe(0.0)  # without room it is said with the next record
+        clock = self._own.clock
+        return OwnIn(self.name, tuple(made), clock.epoch_unix_ms(), clock.unix_ms(), True, self._own.least_boot)
+
+    @property
+    def clock(self) -> Clock:
+        return self._own.clock
+
     def offer(
         self,
         made: Sequence[Made],

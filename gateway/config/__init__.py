@@ -10,6 +10,7 @@ all taken from them. A new section is a class in a file of its own here, and one
     third_party.py  [third_party.NAME]
     upload.py    [windows] [upload.NAME]
     local.py     [local] [local.sensors.NAME]
+    rules.py     [rules.NAME] [outputs.NAME]
     document.py  the whole: Config, load, parse
 
 It starts nothing and opens nothing but the file.

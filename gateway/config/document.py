@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gateway.config import rules as rules_
 from gateway.config import sinks as sinks_
 from gateway.config import third_party as third_party_
 from gateway.config import upload as upload_
@@ -24,6 +25,7 @@ from gateway.config.base import (
 from gateway.config.check import FAULTS_MAX, Checker
 from gateway.config.keys import family, section
 from gateway.config.local import LocalConfig
+from gateway.config.rules import OutputConfig, RuleConfig
 from gateway.config.sinks import SinkConfig
 from gateway.config.third_party import ThirdPartyConfig
 from gateway.config.upload import UploadConfig, WindowsConfig
@@ -53,6 +55,8 @@ class Config:
     local: LocalConfig = section(LocalConfig)
     third_party: dict[str, ThirdPartyConfig] = family(third_party_.INTRO, what="a third-party table's name")
     windows: WindowsConfig = section(WindowsConfig)
+    rules: dict[str, RuleConfig] = family(rules_.RULES_INTRO, name="[a-z0-9_-]{1,32}", what="a rule's name", live=True)
+    outputs: dict[str, OutputConfig] = family(rules_.OUTPUTS_INTRO, what="an output's name")
     upload: dict[str, UploadConfig] = family(upload_.INTRO, what="a policy's name", live=True)
     sinks: dict[str, SinkConfig] = family(sinks_.INTRO, what="a sink's name")
 
@@ -105,6 +109,9 @@ class Config:
         return f"{self.client_id}-session"
 
     def wrong(self, beside: Callable[[str], Path]) -> Iterator[tuple[str, str]]:
+        for name, rule in self.rules.items():
+            if not rule.type and name not in rules_.WAITS:
+                yield f"rules.{name}.type", f"is missing: {name} is no type, give one of {', '.join(rules_.WAITS)}"
         if self.third_party and self.mqtt.cert_file and not self.mqtt_session.host:
             yield "mqtt_session.host", "is missing: third-party devices cannot use a broker that asks for certificates"
 

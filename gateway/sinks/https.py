@@ -156,3 +156,23 @@ class HttpSink:
 def _short(exc: Exception) -> str:
     """Without the pool's own description of itself, which stands before what went wrong."""
     return str(exc).rpartition("): ")[2][:160] or type(exc).__name__
+
+
+def post_json(url: str, body: bytes, timeout_s: float) -> None:
+    """POST a small JSON document once, for a webhook. Raises SinkUnavailable for anything but a 2xx."""
+    try:
+        with urllib3.PoolManager(num_pools=1, retries=False) as pool:
+            response = pool.request(
+                "POST",
+                url,
+                body=body,
+                headers={"Content-Type": "application/json", "User-Agent": "isotherm-gateway"},
+                timeout=urllib3.Timeout(total=timeout_s),
+                redirect=False,
+                preload_content=False,
+            )
+            response.close()  # whatever it says, the status is all that counts
+    except (HTTPError, OSError, ValueError) as exc:
+        raise SinkUnavailable("webhook", f"{url} cannot be reached: {str(exc)[:160]}") from exc
+    if not 200 <= response.status < 300:
+        raise SinkUnavailable("webhook", f"{url} answered {response.status}")

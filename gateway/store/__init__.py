@@ -8,8 +8,9 @@ commit and of its own state; it knows neither broker nor cloud.
 from __future__ import annotations
 
 from gateway.store.aggregates import WindowReader
+from gateway.store.alarms import AlarmReader
 from gateway.store.reader import Reader
 from gateway.store.retention import Keep
 from gateway.store.writer import Store
 
-__all__ = ["Keep", "Reader", "Store", "WindowReader"]
+__all__ = ["AlarmReader", "Keep", "Reader", "Store", "WindowReader"]

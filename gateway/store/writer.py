@@ -17,10 +17,23 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from gateway.errors import FatalError, StoreBusy, StoreDamaged, StoreUnusable
-from gateway.messages import Batch, Committed, FrameIn, KeptWindow, MetaIn, NoteIn, OwnIn, StoreState, Unsent
+from gateway.messages import (
+    Alarm,
+    Batch,
+    Committed,
+    FrameIn,
+    KeptWindow,
+    MetaIn,
+    NoteIn,
+    Notice,
+    OwnIn,
+    StoreState,
+    Unsent,
+)
 from gateway.metrics import Metrics
 from gateway.pipe import Pipe
 from gateway.store import adopt, aggregates, batches, db, sinks
+from gateway.store import alarms as alarm_table
 from gateway.store.disk import Disk
 from gateway.store.frames import FrameTable
 from gateway.store.keeper import Keeper
@@ -236,6 +249,22 @@ class Store:
         """Keep what a follower made of the rows before `next_row`; True when durable."""
         now_unix_ms = int(self._wall_s() * 1000)
         return self._ask(lambda c: aggregates.save(c, follower, next_row, windows, states, now_unix_ms)).wait()
+
+    def keep_alarms(
+        self, follower: str, next_row: int, alarms: Sequence[Alarm], notices: Sequence[Notice], own: OwnIn | None
+    ) -> Ticket:
+        """Keep alarms, what is to be told of them, and the records that tell the cloud: all of it or nothing."""
+
+        def change(connection: sqlite3.Connection) -> None:
+            alarm_table.save(connection, follower, next_row, alarms, notices)
+            if own is not None:
+                self._own.apply(own)
+
+        return self._ask(change)
+
+    def told(self, notice: int) -> None:
+        """A notice needs no more telling; never waits: told once more after a kill, it has the same id."""
+        self._ask(lambda c: alarm_table.told(c, notice))
 
     def prune_windows(self, before_s: int, sinks: Sequence[str]) -> int:
         """Forget old windows that every one of `sinks` has frozen. Returns how many."""
