@@ -12,10 +12,10 @@ import time
 from pathlib import Path
 
 from gateway.store import db
-from tests.bench.common import BenchError, Result, Settings, child_json, until
+from tests.bench.common import BenchError, Result, Settings, child_json, cpu_s, until
 from tests.bench.load import BOARDS, WINDOW
 from tests.bench.receiver import Server
-from tests.bench.stack import broker, burst, check_stored, daemon
+from tests.bench.stack import broker, burst, check_stored, daemon, pid_of
 from tests.support.mosquitto import Mosquitto
 
 READINGS = {1: 60_000, 10: 300_000}  # some seconds each
@@ -34,7 +34,8 @@ def run(settings: Settings) -> list[Result]:
     with broker(folder) as mqtt, Server(folder) as cloud:
         for uploading in (False, True):
             for size in READINGS:
-                rates, repeats = _through_the_daemon(settings, folder, mqtt, size, cloud.url if uploading else None)
+                url = cloud.url if uploading else None
+                rates, costs_us, repeats = _through_the_daemon(settings, folder, mqtt, size, url)
                 results.append(
                     Result(
                         NAMES[size] + (", uploading meanwhile" if uploading else ""),
@@ -46,6 +47,9 @@ def run(settings: Settings) -> list[Result]:
                         aim=AIMS[size],
                     )
                 )
+                name = f"gateway's processor time, {NAMES[size]}" + (", uploading meanwhile" if uploading else "")
+                note = "to the last acknowledgement; hardly depends on what else runs"
+                results.append(Result(name, "µs a reading", costs_us, note=note, digits=1))
     for rows in (1, 2000):
         floor = [_sqlite_loop(folder / f"floor-{rows}-{n}.db", rows) for n in range(settings.runs)]
         results.append(Result(f"bare SQLite loop, {rows} rows a commit, same table and index", "rows/s", floor))
@@ -54,19 +58,21 @@ def run(settings: Settings) -> list[Result]:
 
 def _through_the_daemon(
     settings: Settings, folder: Path, mqtt: Mosquitto, size: int, url: str | None
-) -> tuple[list[float], int]:
-    """Rates, and how many frames had to be sent again."""
-    rates = []
+) -> tuple[list[float], list[float], int]:
+    """Rates, processor time a reading in µs, and how many frames had to be sent again."""
+    rates, costs_us = [], []
     stored = repeats = 0
     with daemon(folder / f"gateway-{size}{'-up' if url else ''}", mqtt.port, url) as gateway:
         for number in range(settings.runs):
+            before_s = cpu_s(pid_of(gateway))
             done = burst(mqtt.port, number + 1, size, READINGS[size])
+            costs_us.append((cpu_s(pid_of(gateway)) - before_s) / done["readings"] * 1e6)
             stored += done["readings"]
             repeats += done["repeats"]
             rates.append(done["readings"] / done["seconds"])
             settings.say(f"  {NAMES[size]}: {rates[-1]:,.0f}/s, {done['repeats']} frames repeated")
         check_stored(gateway, stored)
-    return rates, repeats
+    return rates, costs_us, repeats
 
 
 def _mosquitto_sub(settings: Settings, folder: Path, size: int) -> list[float]:
