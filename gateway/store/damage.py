@@ -16,6 +16,7 @@ from gateway.store.disk import Disk
 from gateway.store.segments import DeviceCounts, Segment
 
 _PENDING = "SELECT l.device, {0} FROM ledger l LEFT JOIN ledger_sink s ON s.device = l.device AND s.sink = ?"
+_OUTCOMES = ("uploaded", "quarantined", "dropped", "skipped", "withheld")
 _CLASSES = ("reports", "events", "windows", "notices")
 
 
@@ -49,8 +50,11 @@ def _pending(db: sqlite3.Connection, sink: str) -> list[DeviceCounts]:
     """Per device what the sink has not got yet, by its ledger."""
     parts = []
     for what in _CLASSES:
-        done = " - ".join(f"coalesce(s.{o}_{what}, 0)" for o in ("uploaded", "quarantined", "dropped", "skipped"))
-        more = {"reports": " - coalesce(s.thinned_reports, 0)", "windows": " + coalesce(s.made_windows, 0)"}
+        done = " - ".join(f"coalesce(s.{outcome}_{what}, 0)" for outcome in _OUTCOMES)
+        more = {
+            "reports": " - coalesce(s.thinned_reports, 0) - coalesce(s.aggregated_reports, 0)",
+            "windows": " + coalesce(s.made_windows, 0)",
+        }
         parts.append(f"l.stored_{what} - {done}{more.get(what, '')}")
     return [tuple(row) for row in db.execute(_PENDING.format(", ".join(parts)), (sink,))]
 
