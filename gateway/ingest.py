@@ -149,7 +149,9 @@ class Ingest:
         )
 
     def _other(self, device: str, leaf: str, payload: bytes, retained: bool) -> MetaIn | NoteIn:
-        recv_unix_ms = int(self._wall_s() * 1000)
+        # What the broker kept, or says of a board that is gone, is no sign of life: 0 leaves `last seen` as it is.
+        dead = retained or payload == b"offline"
+        recv_unix_ms = 0 if dead else int(self._wall_s() * 1000)
         if leaf == topics.STATUS:
             if payload not in (b"online", b"offline"):
                 raise MessageRejected("status", "status is neither online nor offline")

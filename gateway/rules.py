@@ -79,6 +79,12 @@ class _Channel(NamedTuple):
     fault: int
 
 
+class _Plan(NamedTuple):
+    info: DeviceInfo
+    channel: str
+    limits: list[tuple[str, Rule]]
+
+
 class _Life:
     """What is remembered of a device. Times are monotonic."""
 
@@ -112,7 +118,6 @@ class Rules:
         skip: str = "",
     ) -> None:
         """keep: see Keep; tell: what happened, once kept or not kept in time; skip: the device that sends it up."""
-        self._rules = dict(rules)
         self._kept = kept
         self._info = info
         self._keep = keep
@@ -126,6 +131,9 @@ class Rules:
         self._channels: dict[tuple[int, int], _Channel] = {}
         self._lives: dict[int, _Life] = {}
         self._names: dict[int, DeviceInfo | None] = {}
+        self._plans: dict[tuple[int, int], _Plan | None] = {}  # of one step, as are the names
+        self._ahead: set[int] = set()  # devices whose clock was ahead when last heard
+        self._sort(rules)
         self._unkept: list[Change] = []
         self._store_state: StoreState | None = None
         self._store_failing: Callable[[], str | None] = lambda: None
@@ -143,7 +151,7 @@ class Rules:
 
     def take(self, rows: list[Row], next_row: int) -> None:
         with self._lock:
-            self._names.clear()
+            self._forget_names()
             for row in rows:
                 self._row(row)
             self._combined()
@@ -152,7 +160,7 @@ class Rules:
 
     def tick(self) -> None:
         with self._lock:
-            self._names.clear()
+            self._forget_names()
             self._vitals()
             self._store()
             self._combined()
@@ -175,7 +183,7 @@ class Rules:
     def tune(self, rules: Mapping[str, Rule]) -> None:
         """Other rules from now on; what those that are gone had raised is cleared."""
         with self._lock:
-            self._rules = dict(rules)
+            self._sort(rules)
             changes = [
                 change
                 for alarm in self._book.standing
@@ -194,35 +202,66 @@ class Rules:
 
     # -- conditions
 
+    def _sort(self, rules: Mapping[str, Rule]) -> None:
+        self._rules = dict(rules)
+        self._by_type: dict[str, list[tuple[str, Rule]]] = {}
+        for name, rule in self._rules.items():
+            self._by_type.setdefault(rule.type, []).append((name, rule))
+        self._least_skew_ms = min((rule.skew_s * 1000 for _, rule in self._of("skew")), default=float("inf"))
+        self._forget_names()
+
+    def _forget_names(self) -> None:
+        self._names.clear()
+        self._plans.clear()
+
+    def _plan(self, place: tuple[int, int]) -> _Plan | None:
+        """What has to be looked at for a channel; None when nothing has."""
+        info = self._name(place[0])
+        if info is None or info.name == self._skip:
+            return None
+        channel = channel_name(info, place[1])
+        limits = [
+            (name, rule)
+            for name, rule in self._of("limit")
+            if rule.combine == "each" and rule.pattern.fits(info, channel)
+        ]
+        return _Plan(info, channel, limits)
+
     def _row(self, row: Row) -> None:
         place = (row.device, row.channel)
-        info = self._name(row.device)
-        if info is None or info.name == self._skip:
+        if place not in self._plans:
+            self._plans[place] = self._plan(place)
+        plan = self._plans[place]
+        if plan is None:
             return
-        self._skew(info, row)
+        if row.trusted and row.epoch_unix_ms is not None:
+            ahead_ms = row.epoch_unix_ms + row.uptime_ms - row.recv_unix_ms
+            if ahead_ms > self._least_skew_ms or row.device in self._ahead:
+                self._skew(plan.info, row.device, ahead_ms / 1000)
         life = self._lives.get(row.device)
         if life is not None and row.boot > life.boot:
             if life.boot:
-                self._new_boot(info, row.device)
+                self._new_boot(plan.info, row.device)
             life.boot = row.boot
         known = self._channels.get(place)
         key = (row.boot, row.uptime_ms, row.seq)
         if known is not None and key <= known.key:
             return  # late: what came after it holds
-        channel = channel_name(info, row.channel)
-        if row.kind in (SAMPLE, DELTA):
+        kind = row.kind
+        if kind in (SAMPLE, DELTA):
             self._remember(place, _Channel(key, row.value, 0))
-            self._limits(info, channel, place, row.value)
-        elif row.kind in (FAULT, FAULT_CLEARED):
-            code = row.value if row.kind == FAULT else 0
+            for name, rule in plan.limits:
+                self._limit(name, rule, plan, row.value)
+        elif kind in (FAULT, FAULT_CLEARED):
+            code = row.value if kind == FAULT else 0
             self._remember(place, _Channel(key, None, code))
             name = FAULT_NAMES[code] if 0 < code < len(FAULT_NAMES) else str(code)
-            self._each("fault", info, channel, bool(code), f"sensor fault {name}", None)
-        elif row.kind in _SIDES:
-            side, on = _SIDES[row.kind]
+            self._each("fault", plan.info, plan.channel, bool(code), f"sensor fault {name}", None)
+        elif kind in _SIDES:
+            side, on = _SIDES[kind]
             unit = " a minute" if side == "rate" else ""
             text = f"the board's {side} alarm at {row.value / 1000:g}{unit}"
-            self._each("board", info, channel, on, text, row.value, f"{channel} {side}")
+            self._each("board", plan.info, plan.channel, on, text, row.value, f"{plan.channel} {side}")
 
     def _remember(self, place: tuple[int, int], channel: _Channel) -> None:
         if place in self._channels or len(self._channels) < _CHANNELS_MAX:
@@ -237,22 +276,21 @@ class Rules:
             if alarm.device == info.name and rule is not None and rule.type in ("board", "fault"):
                 self._note(alarm.rule, rule, alarm.device, alarm.channel, False, alarm.text, None)
 
-    def _skew(self, info: DeviceInfo, row: Row) -> None:
+    def _skew(self, info: DeviceInfo, device: int, ahead_s: float) -> None:
         """A trusted time that lies ahead of ours: what is late may have waited, what is early cannot have."""
-        if not row.trusted or row.epoch_unix_ms is None:
-            return
-        ahead_s = (row.epoch_unix_ms + row.uptime_ms - row.recv_unix_ms) / 1000
+        self._ahead.discard(device)
         for name, rule in self._of("skew"):
             if rule.pattern.fits(info, ""):
                 on = ahead_s > rule.skew_s
                 self._note(name, rule, info.name, "", on, f"its clock is {ahead_s:.0f} s ahead of the gateway's", None)
+                if on:
+                    self._ahead.add(device)
 
-    def _limits(self, info: DeviceInfo, channel: str, place: tuple[int, int], value: int) -> None:
-        for name, rule in self._of("limit"):
-            if rule.combine == "each" and rule.pattern.fits(info, channel):
-                on = self._beyond(rule, value, self._book.stands((name, info.name, channel)))
-                text = f"{value / 1000:g} is beyond {_limit_text(rule)}"
-                self._note(name, rule, info.name, channel, on, text, value)
+    def _limit(self, name: str, rule: Rule, plan: _Plan, value: int) -> None:
+        stands = self._book.stands((name, plan.info.name, plan.channel))
+        text = f"{value / 1000:g} is beyond {_limit_text(rule)}"
+        on = self._beyond(rule, value, stands)
+        self._note(name, rule, plan.info.name, plan.channel, on, text, value)
 
     def _combined(self) -> None:
         """Limits over several channels: of those that have a value now."""
@@ -340,7 +378,7 @@ class Rules:
                 self._note(name, rule, info.name, channel if subject is None else subject, on, text, value)
 
     def _of(self, kind: str) -> list[tuple[str, Rule]]:
-        return [(name, rule) for name, rule in self._rules.items() if rule.type == kind]
+        return self._by_type.get(kind, [])
 
     def _note(
         self,

@@ -276,6 +276,26 @@ def test_after_a_kill_what_stands_stands_and_nothing_is_raised_twice(tmp_path: P
     rig.close()
 
 
+def test_a_disk_that_fails_holds_no_alarm_up_and_has_it_in_the_end(tmp_path: Path) -> None:
+    rig = rig_of(tmp_path, store=RuleConfig(), hot=RuleConfig(type="limit", above=8.0))
+    keep, failing = rig.engine._keep, ["full"]
+    rig.engine._keep = lambda next_row, changes: 0 if failing else keep(next_row, changes)
+    rig.engine.watch_store(lambda: failing[0] if failing else None)
+    rig.put(reading(1, 9000))
+    rig.wait(1)
+    assert {event[1] for event in rig.events()} == {"hot", "store"}, "told, although nothing can be kept"
+    assert rig.kept.standing() == []
+    failing.clear()
+    rig.wait(1)
+    assert [a.rule for a in rig.kept.standing()] == ["hot", "store"]
+    rig.wait(60)
+    rig.wait(60)
+    assert rig.events()[2:] == [(CLEARED, "store", "", "")]
+    rig.restart()
+    assert [a.rule for a in rig.engine.standing] == ["hot"]
+    rig.close()
+
+
 def test_a_rule_that_is_gone_clears_what_it_raised(tmp_path: Path) -> None:
     rig = rig_of(tmp_path, hot=RuleConfig(type="limit", above=8.0))
     rig.put(reading(1, 9000))
@@ -462,3 +482,19 @@ def test_a_kill_between_raise_and_notice_tells_it_after_the_start(tmp_path: Path
         assert [e["event"] for e in hook.events] == [RAISED]
         assert len(daemon.status()["alarms"]) == 1
     hook.close()
+
+
+@pytest.mark.mosquitto
+def test_what_the_broker_kept_is_no_sign_of_life(tmp_path: Path, broker: Mosquitto) -> None:
+    extra = "[rules.absent]\nafter_s = 3.0\n"
+    with Daemon(tmp_path / "gw", broker.port, extra=extra) as daemon, BoardClient(broker.port) as board:
+        board.publish("a", "status", "online", retain=True)
+        board.deliver("a", 1, samples(1, 3))
+        wait_for(lambda: daemon.status()["alarms"], what="the silence", timeout_s=30)
+        daemon.stop()
+        daemon.start()  # the broker sends what it kept
+        wait_for(lambda: "a" in daemon.status()["devices"], what="the kept status")
+        (alarm_,) = daemon.status()["alarms"]
+        assert (alarm_["rule"], alarm_["device"], alarm_["number"]) == ("absent", "a", 1)
+        board.deliver("a", 1, samples(4, 5))
+        wait_for(lambda: not daemon.status()["alarms"], what="the end of it")

@@ -142,9 +142,9 @@ def test_good_documents_pass(recorder: Recorder) -> None:
     recorder.ingest.handle("iso/1/a/health", b'{"rssi":-60}', True)
     assert recorder.items == [
         MetaIn("a", json.dumps(meta), "fridge", (2, 9), 2, 7000, 1_000_500),
-        NoteIn("a", "status", "online", 1_000_500),
-        NoteIn("a", "model_state", '{"sequence": 3, "state": "trial", "id": "ab"}', 1_000_500),
-        NoteIn("a", "health", '{"rssi": -60}', 1_000_500),
+        NoteIn("a", "status", "online", 0),  # kept by the broker: no sign of life
+        NoteIn("a", "model_state", '{"sequence": 3, "state": "trial", "id": "ab"}', 0),
+        NoteIn("a", "health", '{"rssi": -60}', 0),
     ]
 
 
