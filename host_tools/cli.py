@@ -16,16 +16,22 @@ import click
 
 # name: (module:attribute, one line for --help)
 _COMMANDS = {
+    "add": ("host_tools.commands.add:add", "Take a board from the cable to its first reading."),
     "board": ("host_tools.commands.board:board", "List, show and make board files: chip, pins, image."),
     "cloud": ("host_tools.commands.cloud:cloud", "Run the reference receiver, look into its store."),
+    "console": ("host_tools.commands.boards_at_hand:console", "Open a board's prompt."),
     "demo": ("host_tools.demo.command:demo", "Run virtual boards, broker, gateway and receiver together."),
     "deploy": ("host_tools.commands.deploy:deploy", "Put the firmware on boards over a cable."),
+    "doctor": ("host_tools.commands.boards_at_hand:doctor", "Say what is wrong with a board."),
     "flash": ("host_tools.commands.flash:flash", "Put MicroPython on a bare chip."),
     "keys": ("host_tools.commands.keys:keys", "Make and show the key that signs models."),
+    "logs": ("host_tools.commands.boards_at_hand:logs", "Follow what a board prints."),
     "model": ("host_tools.commands.model:model", "Train, sign, check and push threshold models."),
+    "provision": ("host_tools.commands.boards_at_hand:provision", "Configure a board: Wi-Fi, gateway, sensors, pins."),
     "traces": ("host_tools.commands.traces:traces", "Convert temperature recordings into traces."),
-    "virtual": ("host_tools.commands.virtual:virtual", "Run a virtual board on a serial port."),
     "version": ("host_tools.commands.version:version", "Print the version."),
+    "virtual": ("host_tools.commands.virtual:virtual", "Run a virtual board on a serial port."),
+    "wipe": ("host_tools.commands.boards_at_hand:wipe", "Erase a board's configuration, keys and readings."),
 }
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 

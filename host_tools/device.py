@@ -248,7 +248,7 @@ class Device:
         """
         while time.monotonic() < end_s:
             with contextlib.suppress(PortMissing):
-                self._check_port()
+                self.check_port()
                 yield from self._overhear(end_s)
             time.sleep(min(_REOPEN_S, max(0.0, end_s - time.monotonic())))
 
@@ -293,13 +293,13 @@ class Device:
 
     def console(self, *, mount: Path | None = None) -> int:
         """Hand the terminal to mpremote's console until Ctrl-]; its exit code."""
-        self._check_port()
+        self.check_port()
         words = ["mount", str(mount)] if mount is not None else []
         return subprocess.call([*self._mpremote, "connect", self.port, *words, "repl"])
 
     def command(self, *words: str, timeout_s: float | None = None) -> str:
         """Run one mpremote command, or several with "+" between them, and return what it printed."""
-        self._check_port()
+        self.check_port()
         words = (*self._before, *words)
         limit_s = self._timeout_s if timeout_s is None else timeout_s
         try:
@@ -333,9 +333,9 @@ class Device:
                 raise FileMissing(f"{self.port}: the board has no {values.get('path', 'such file')}") from error
             raise
 
-    def _check_port(self) -> None:
+    def check_port(self) -> None:
         """What can be said before mpremote tries; forms such as `id:...` are its own business."""
-        if not self.port.startswith("/"):
+        if "/" not in self.port:
             return
         path = Path(self.port)
         if not path.exists():
@@ -361,7 +361,7 @@ class Device:
         both = f"{out}\n{err}"
         if "No module named mpremote" in err:
             return DeviceError(f"mpremote is not installed: {_INSTALL}")
-        if self.port.startswith("/") and not Path(self.port).exists():
+        if "/" in self.port and not Path(self.port).exists():
             return self._cable_lost()
         if "failed to access" in err:
             return PortBusy(f"{self.port}: another program has the port open: close that console, editor or monitor")

@@ -147,3 +147,113 @@ def last(p):
   return ''
 print(repr((last('/slot'), last('/crash.log'))))
 """
+
+# Let the board's own firmware judge {new}, complete it with the passwords the board has, and put it in place. What
+# brought the application down before is forgotten then. Prints ("good",), ("bad", why), ("secret", key) for a password
+# that nobody gave, or ("bare",) where there is no firmware.
+PROVISION = """
+import json, os
+def take():
+ try:
+  from isonode import config
+ except ImportError:
+  return ('bare',)
+ try:
+  with open('/config.json') as f:
+   old = json.load(f)
+ except (OSError, ValueError):
+  old = {{}}
+ with open({new!r}) as f:
+  new = json.load(f)
+ for part, who in (('wifi', 'ssid'), ('gateway', 'user')):
+  now = new.get(part, {{}})
+  was = old.get(part, {{}})
+  if now.get(who) and 'password' not in now:
+   if was.get(who) != now[who] or 'password' not in was:
+    return ('secret', part + '.password')
+   now['password'] = was['password']
+ with open({new!r}, 'w') as f:
+  json.dump(new, f)
+ try:
+  config.load({new!r})
+ except Exception as e:
+  return ('bad', str(e))
+ os.rename({new!r}, '/config.json')
+ return ('good',)
+said = take()
+for p in ({new!r}, '/crash.log' if said == ('good',) else {new!r}):
+ try:
+  os.remove(p)
+ except OSError:
+  pass
+print(repr(said))
+"""
+
+# Everything but the firmware and the boot numbers goes.
+WIPE = """
+import os
+def clear(p):
+ for e in list(os.ilistdir(p)):
+  q = p + '/' + e[0]
+  if e[1] & 0x4000:
+   clear(q)
+   os.rmdir(q)
+  else:
+   os.remove(q)
+gone = []
+for e in list(os.ilistdir('/')):
+ if e[0] in {keep!r}:
+  continue
+ gone.append(e[0])
+ if e[1] & 0x4000:
+  clear('/' + e[0])
+  os.rmdir('/' + e[0])
+ else:
+  os.remove('/' + e[0])
+print(repr(gone))
+"""
+
+# The doctor was heard: what brought the application down is no news any more.
+FORGET = """
+import os
+for p in ('/crash.log', '/crash.old'):
+ try:
+  os.remove(p)
+ except OSError:
+  pass
+"""
+
+# What the doctor wants to know beyond FACTS.
+HEALTH = """
+import gc, json, os
+gc.collect()
+print(repr(('heap', gc.mem_free(), gc.mem_alloc())))
+def end(p):
+ try:
+  with open(p) as f:
+   return f.read()[-800:]
+ except (OSError, ValueError):
+  return ''
+print(repr(('crash', end('/crash.log'))))
+try:
+ from isonode import config
+ try:
+  c = config.load()
+  print(repr(('config_ok',)))
+ except Exception as e:
+  print(repr(('config_bad', str(e))))
+except ImportError as e:
+ print(repr(('no_firmware', str(e))))
+try:
+ with open('/config.json') as f:
+  c = json.load(f)
+ w, g = c.get('wifi', {{}}), c.get('gateway', {{}})
+ print(repr(('names', c.get('device'), c.get('board'), w.get('ssid'), g.get('host'))))
+except (OSError, ValueError, AttributeError):
+ pass
+try:
+ print(repr(('outbox', len(os.listdir('/outbox')))))
+except OSError:
+ pass
+print(repr(('root', [(e[0], e[3] if len(e) > 3 else 0) for e in os.ilistdir('/')])))
+"""
