@@ -272,11 +272,8 @@ class OwnDevice:
         edition = self._edition
         if self._described >= edition:
             return True
-        channels = [{"name": name, "unit": unit} for name, unit in self.channels]
-        document = {"v": 1, "class": self._class, **self._more, "channels": channels or None}
-        meta = MetaIn(
-            self.name, json.dumps(document), self._class, None, None, None, self._own.clock.unix_ms(), own=True
-        )
+        now_unix_ms = self._own.clock.unix_ms()
+        meta = MetaIn(self.name, self.meta(), self._class, None, None, None, now_unix_ms, own=True)
         if not self._own.put(meta, 1, True, wait_s):
             return False
         self._described = max(self._described, edition)
