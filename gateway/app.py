@@ -129,6 +129,7 @@ class Gateway:
             self._take,
             self.metrics,
             json_bytes_max=config.ingest.json_bytes_max,
+            devices_max=config.ingest.devices_max,
             ours=lambda device: self._own.speaks_for(device),
             on_model=self._on_model,
             wall_s=wall_s,
@@ -228,7 +229,9 @@ class Gateway:
         """What the gateway itself speaks for: its own sensors, and third-party devices."""
         config = self._config
         reader = self._inputs_reader = Reader(config.store_path)
-        known = {name: meta or {} for name, (own, meta) in reader.known().items() if own}
+        devices = reader.known()
+        known = {name: meta or {} for name, (own, meta) in devices.items() if own}
+        self._ingest.begin(name for name, (own, _) in devices.items() if not own)
         self._own.begin(
             start_number(config.starts_path), {name: channels_of(meta) or () for name, meta in known.items()}
         )
@@ -305,7 +308,7 @@ class Gateway:
         else:
             self._config = decided.config
             logging.getLogger().setLevel(decided.config.log.level.upper())
-            self._ingest.tune(decided.config.ingest.json_bytes_max)
+            self._ingest.tune(decided.config.ingest.json_bytes_max, decided.config.ingest.devices_max)
             self._inputs.tune(decided.config)
             self._watch.tune(decided.config)
             self._alarms.tune(decided.config)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from gateway.describe import channels_of
@@ -42,6 +42,7 @@ class Ingest:
         metrics: Metrics,
         *,
         json_bytes_max: int,
+        devices_max: int = 5000,
         ours: Callable[[str], bool] = lambda device: False,
         on_model: Callable[[str, bytes], None] = lambda device, container: None,
         wall_s: Callable[[], float] = time.time,
@@ -56,14 +57,21 @@ class Ingest:
         self._wall_s = wall_s
         self._log = RateLimitedLog(LOG_EVERY_S, clock_s)
         self._topics: dict[str, tuple[str, str]] = {}
+        self._devices: set[str] = set()
+        self._devices_max = devices_max
 
     def stop(self) -> None:
         """Tell what was not told yet."""
         self._log.flush()
 
-    def tune(self, json_bytes_max: int) -> None:
-        """Another bound, from the next message on."""
+    def begin(self, devices: Iterable[str]) -> None:
+        """Devices that the store knows already: they are let in whatever the bound."""
+        self._devices.update(devices)
+
+    def tune(self, json_bytes_max: int, devices_max: int) -> None:
+        """Other bounds, from the next message on."""
         self._json_bytes_max = json_bytes_max
+        self._devices_max = devices_max
 
     def handle(self, name: str, payload: bytes, retained: bool) -> None:
         """Take one message."""
@@ -72,6 +80,8 @@ class Ingest:
             if self._ours(device):
                 self._to_ourselves(device, leaf, payload)
                 return
+            if device not in self._devices and len(self._devices) >= self._devices_max:
+                raise MessageRejected("devices", f"{device} is one device more than ingest.devices_max")
             item: Out
             if leaf == topics.UP:
                 if retained:
@@ -89,6 +99,7 @@ class Ingest:
         except MessageRejected as exc:
             self._reject(exc.reason, name, str(exc))
             return
+        self._devices.add(device)
         self._metrics.add("ingest_messages_total", 1, leaf=leaf)
         if not taken:
             self._metrics.add("ingest_dropped_total", 1, leaf=leaf)

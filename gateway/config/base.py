@@ -101,6 +101,14 @@ class IngestConfig:
     """[ingest]"""
 
     json_bytes_max: int = key(8192, "largest meta, health or model/state", 256, 1048576, live=True)
+    devices_max: int = key(
+        5000,
+        "boards that the store may know; what comes from further ids is refused",
+        1,
+        1000000,
+        unit="devices",
+        live=True,
+    )
     full_wait_s: float = key(
         5.0, "how long a full queue stops the reading before a message is dropped", 0.0, 60, live=True
     )

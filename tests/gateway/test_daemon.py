@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from isocore import frame as frames
-from isocore.record import HIGH_ON
+from isocore.record import HIGH_ON, LOST
 from tests.support.board_client import BoardClient, boot_record, samples, wait_for
 from tests.support.daemon import Answer, Daemon, FakeCloud, Seen, reply
 from tests.support.mosquitto import Mosquitto
@@ -218,6 +218,31 @@ def test_hostile_messages_on_the_wire(tmp_path: Path, broker: Mosquitto) -> None
         assert status["ledger"]["balanced"]
         assert status["devices"]["honest"]["covered_seq"] == 50
         assert len(daemon.log.read_text().splitlines()) < 60, "the log is bounded"
+        assert daemon.stop() == 0
+
+
+@pytest.mark.parametrize("full_wait_s", [0.0, 5.0])
+def test_a_full_queue_holds_back_or_drops_and_nothing_is_lost(
+    tmp_path: Path, broker: Mosquitto, full_wait_s: float
+) -> None:
+    extra = f"[store]\nqueue_rows = 100\ncommit_rows = 100\ncommit_ms = 20\n[ingest]\nfull_wait_s = {full_wait_s}"
+    with Daemon(tmp_path / "gw", broker.port, extra=extra) as daemon, BoardClient(broker.port) as board:
+        for first in range(1, 4001, 100):  # far more at once than there is room for
+            board.send("a", 1, samples(first, first + 99))
+        board.deliver("a", 1, samples(1, 4000), timeout_s=60, size=100)
+        board.deliver("b", 2, samples(1, 20))
+        board.send("b", 2, [(60, LOST, 255, 35, 60_000, 0)])  # 21 to 25 are nowhere
+        wait_for(lambda: board.last_ack("b").get("got") == [60, 60], what="an ack beyond the watermark")
+        board.meta("b", 2, (2, 61))
+        wait_for(lambda: daemon.status()["devices"]["b"]["covered_seq"] == 60, what="the floor")
+        dropped = daemon.status()["ingest"]["dropped"]
+        assert dropped > 0 if full_wait_s == 0 else dropped == 0
+        ledger = daemon.ledger()
+        assert ledger["differences"] == []
+        entry = ledger["ledger"]["devices"]["a"]
+        assert (entry["stored"], entry["gap"], entry["lost"]) == (4000, 0, 0)
+        entry = ledger["ledger"]["devices"]["b"]
+        assert (entry["stored"], entry["gap"], entry["lost"]) == (21, 5, 35)
         assert daemon.stop() == 0
 
 

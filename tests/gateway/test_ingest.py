@@ -169,6 +169,20 @@ def test_nobody_else_may_be_a_device_of_the_gateways_own() -> None:
     assert json.loads(item.text) == {"v": 1}
 
 
+def test_ids_out_of_nowhere_are_bounded() -> None:
+    recorder = Recorder()
+    recorder.ingest = Ingest(recorder.put, recorder.metrics, json_bytes_max=8192, devices_max=3)
+    recorder.ingest.begin(["known", "other"])
+    recorder.ingest.handle("iso/1/first/up", b"no frame", False)  # what is refused takes no place
+    for device in ("new", "newer", "known", "new"):
+        recorder.ingest.handle(f"iso/1/{device}/up", frames.encode(1, 0, 0, samples(1, 2)), False)
+    assert [item.device for item in recorder.items] == ["new", "known", "new"]
+    assert recorder.rejected() == {"frame_short": 1, "devices": 1}
+    recorder.ingest.tune(8192, 4)
+    recorder.ingest.handle("iso/1/newer/up", frames.encode(1, 0, 0, samples(1, 2)), False)
+    assert recorder.items[-1].device == "newer"
+
+
 def test_no_room_is_counted(recorder: Recorder) -> None:
     recorder.room = False
     recorder.ingest.handle("iso/1/a/up", frames.encode(1, 0, 0, samples(1, 2)), False)

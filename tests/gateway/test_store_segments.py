@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 
 from gateway.messages import LANE_ALARMS, LANE_LIVE, Batch
+from gateway.own import Clock, Own
 from gateway.store import Reader
 from gateway.store.retention import Keep
-from isocore.record import HIGH_ON
+from isocore.record import HIGH_ON, SAMPLE
 from tests.gateway.conftest import Harness, frame_in
 from tests.support.board_client import Record, samples
 
@@ -227,6 +228,27 @@ def test_a_main_file_that_is_lost_takes_its_segments_over(tmp_path: Path) -> Non
     rows = again.reader.lane_rows(LANE_LIVE, 1, 1 << 40, 1000)
     assert len({(r.device, r.boot, r.seq) for r in rows}) == len(rows) == 210
     assert len({r.row for r in rows}) == 210
+    again.close()
+
+
+def test_the_gateways_own_devices_stay_its_own_when_the_main_file_is_lost(tmp_path: Path) -> None:
+    kept = Kept(tmp_path / "store.db")
+    device = Own(kept.store.put, Clock()).device("plug-1", "third-party", [("temperature", "degC")])
+    for value in range(150):
+        device.keep(SAMPLE, 0, value)
+    kept.put("a", samples(1, 60))
+    kept.tidy()
+    kept.close()
+    kept.path.write_bytes(b"no database any more" * 999)
+    again = Kept(tmp_path / "store.db")
+    known = again.reader.known()
+    assert {name: own for name, (own, _) in known.items()} == {"plug-1": True, "a": False}
+    assert known["plug-1"][1]["channels"] == [{"name": "temperature", "unit": "degC"}]
+    own = Own(again.store.put, Clock())
+    own.begin(1, {})  # a count of starts that was lost as well
+    own.device("plug-1", "third-party").keep(SAMPLE, 0, 1)
+    again.harness.settle()
+    assert again.totals()["conflicts"] == 0, "numbers go on above what is known"
     again.close()
 
 
