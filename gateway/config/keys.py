@@ -167,6 +167,8 @@ def url(value: str) -> str | None:
     secure = {"http": "https", "mqtt": "mqtts"}.get(parts_.scheme, parts_.scheme)
     if secure not in ("https", "mqtts") or not parts_.hostname or port == 0:
         return "must be https://HOST[:PORT][/PATH] or mqtts://HOST[:PORT], or http:// or mqtt:// for a loopback address"
+    if not value.startswith(f"{parts_.scheme}://"):
+        return f"must begin with {parts_.scheme}://, in lower case"
     if parts_.username or parts_.password:
         return "must not contain credentials: use token_file"
     if parts_.query or parts_.fragment or (secure == "mqtts" and parts_.path.strip("/")):

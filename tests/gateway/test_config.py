@@ -66,6 +66,7 @@ WRONG = {
     '[sinks.cloud]\nurl = "http://example.com"': "plain http is for a loopback address only",
     '[sinks.cloud]\nurl = "https://user:pw@example.com"': "url is 'https://***@example.com', it must not contain cred",
     URL + 'proxy = "http://user:pw@p:1"': "sinks.cloud.proxy is 'http://***@p:1', it must not contain credentials",
+    '[sinks.cloud]\nurl = "HTTPS://x"': "must begin with https://, in lower case",
     URL + 'proxy = "p:3128"': "must be http://HOST:PORT",
     '[sinks.cloud]\nurl = "https://example.com:99999"': "is no URL",
     URL + 'token_file = "none"': "sinks.cloud.token_file is 'none': there is no file /etc/isotherm/none",
