@@ -16,7 +16,7 @@ from isonode.checks import integer as _integer
 from isonode.checks import keys as _keys
 from isonode.checks import text as _text
 from isonode.errors import ConfigError
-from isonode.settings import Settings
+from isonode.settings import Settings, Tls
 
 PATH = "/config.json"
 GOOD_PATH = "/config.good"
@@ -103,9 +103,10 @@ def parse(data):
     config.fleet = _device_id("fleet", data.get("fleet", "default"))
     config.board = _text("board", data.get("board", ""))
     gateway = data.get("gateway")
-    _keys("gateway", gateway, ("host", "port", "user", "password"))
+    _keys("gateway", gateway, ("host", "port", "user", "password", "tls"))
     config.host = _text("gateway.host", gateway.get("host"), 1)
     config.port = _integer("gateway.port", gateway.get("port", 1883), 1, 65535)
+    config.tls = _tls(gateway.get("tls"), config.host)
     config.user = _text("gateway.user", gateway.get("user", "")) or None
     config.password = _text("gateway.password", gateway.get("password", ""))
     wifi = data.get("wifi", {})
@@ -132,6 +133,15 @@ def _clock(config, clock, ntp):
     config.ntp_host = _text("ntp.host", ntp.get("host", ""))
     config.ntp_port = _integer("ntp.port", ntp.get("port", 123), 1, 65535)
     config.ntp_every_s = _integer("ntp.every_s", ntp.get("every_s", 3600), 15, 86400)  # RFC 4330, section 10
+
+
+def _tls(data, host):
+    """None without TLS. `host` is the name that the certificate must be for, unless `tls.host` gives another."""
+    if data is None:
+        return None
+    _keys("gateway.tls", data, ("ca", "cert", "key", "host"))
+    paths = [_text("gateway.tls." + name, data.get(name), 2) for name in ("ca", "cert", "key")]
+    return Tls(paths[0], paths[1], paths[2], _text("gateway.tls.host", data.get("host", host), 1))
 
 
 def _wiring(config, data):

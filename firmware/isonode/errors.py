@@ -23,7 +23,7 @@ class ConfigError(NodeError):
 
 
 class LinkError(NodeError):
-    """reason: `wifi`, `resolve`, `connect`, `timeout`, `closed`, `io`, `protocol`, `silence` or `no_ack`."""
+    """reason: `wifi`, `resolve`, `connect`, `tls`, `timeout`, `closed`, `io`, `protocol`, `silence` or `no_ack`."""
 
     def __init__(self, reason, text=""):
         super().__init__(reason + (": " + text if text else ""))

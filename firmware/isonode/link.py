@@ -58,6 +58,7 @@ class Link:
         self.asking = False  # `meta` asks which boots are known: no frame is sent before the answer
         self.state = _PAUSE
         self.sock = None
+        self._raw = None  # the socket under a TLS session
         self.boot = 0
         self.head_seq = 0  # last seq appended, kept by the application
         self.hurry_seq = 0  # send without lingering up to this one
@@ -127,7 +128,7 @@ class Link:
         now = port.net_ticks_ms()
         if self.state != _UP:
             left = port.ticks_diff(self._until, now)
-            if self.state == _WIFI:
+            if self.state == _WIFI or self._raw is not None:
                 left = min(left, 200)
         else:
             left = port.ticks_diff(self._ping_at(), now)
@@ -189,6 +190,8 @@ class Link:
             self._address = None
             raise LinkError("connect", "refused")
         if events & self._port.POLLOUT:
+            if self._config.tls is not None:
+                self._secure()
             self.state = _GREETING
             self._until = self._port.ticks_add(now, self._options["connect_timeout_ms"])
             self._session.put_connect()
@@ -196,6 +199,19 @@ class Link:
         elif self._passed(now, self._until):
             self._address = None
             raise LinkError("timeout", "connecting")
+
+    def _secure(self):
+        """Go on with TLS. The handshake takes place in GREETING, driven by reading and writing."""
+        from isonode import secure
+
+        raw = self.sock
+        self._poll.unregister(raw)
+        self._raw = raw
+        self.sock = None  # not registered while this may fail
+        self.sock = secure.wrap(raw, self._config.tls, self._port.idf_heap_free_bytes())
+        self._session.attach(self.sock, False)
+        self._poll.register(self.sock, self._port.POLLIN)
+        self._polled_out = False
 
     def _step_greeting(self, now):
         """GREETING: until CONNACK. _SUBSCRIBING: until both subscriptions are granted."""
@@ -243,14 +259,24 @@ class Link:
                 self._poll.unregister(sock)
             except (KeyError, OSError):
                 pass  # never registered: nothing to undo
-        self._session.close()
+        raw = self._raw
+        self._raw = None
+        try:
+            self._session.close()
+        finally:
+            if raw is not None:  # a socket left open costs a TLS session's memory, and five of them the connection
+                raw.close()
         self._linger_until = None
         self._dirty = []
 
     def _watch_output(self):
-        """Ask for POLLOUT only while there is something to send, or the poll would never wait."""
-        if self.sock is not None and self.state > _CONNECTING and self._session.sending != self._polled_out:
-            self._polled_out = not self._polled_out
+        """Ask for POLLOUT only while there is something to send, or the poll would never wait.
+
+        In a TLS handshake what waits to be sent waits for the other side's bytes.
+        """
+        wanted = self._session.sending and not (self._raw is not None and self.state == _GREETING)
+        if self.sock is not None and self.state > _CONNECTING and wanted != self._polled_out:
+            self._polled_out = wanted
             self._poll.modify(self.sock, self._port.POLLIN | (self._port.POLLOUT if self._polled_out else 0))
 
     # ---- up --------------------------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from isonode.mqtt_reader import CONNACK, PUBLISH, SUBACK, ProtocolError, Reader,
 
 CHUNK_BYTES = 512
 _OUT_BYTES = const(1024)
+_TLS_TIMEOUT = const(-0x6800)  # MBEDTLS_ERR_SSL_TIMEOUT, mbedtls/ssl.h
 READS_MAX = 8  # chunks taken by one `receive`
 _CONNACK_CODES = ("", "protocol version", "client id", "server unavailable", "user or password", "not authorised")
 
@@ -79,9 +80,10 @@ class Session(MQTTClient):
     def _unused(topic, message):
         raise RuntimeError("umqtt's own reading must not run")
 
-    def attach(self, connection):
-        """Start over on a connected non-blocking socket, which this session closes."""
-        self.close()
+    def attach(self, connection, close_former=True):
+        """Start over on a connected non-blocking socket, which this session closes; or on TLS over the former one."""
+        if close_former:
+            self.close()
         self.connection = connection
         self.granted = 0
         self.accepted = False
@@ -165,7 +167,9 @@ class Session(MQTTClient):
         except OSError as error:
             if _would_block(error):
                 return False
-            raise LinkError("io", repr(error))
+            raise _link_error(error)
+        except ValueError as error:  # TLS: certificate refused
+            raise LinkError("tls", str(error).strip())
         if count:
             self._out_at += count
         if self._out_at < end:
@@ -189,7 +193,9 @@ class Session(MQTTClient):
             except OSError as error:
                 if _would_block(error):
                     break
-                raise LinkError("io", repr(error))
+                raise _link_error(error)
+            except ValueError as error:
+                raise LinkError("tls", str(error).strip())
             if count is None:
                 break
             if count == 0:
@@ -227,6 +233,14 @@ class Session(MQTTClient):
 
 def _bytes(text):
     return text.encode() if isinstance(text, str) else text
+
+
+def _link_error(error):
+    """A time-out is 110 on unix, 116 in newlib and lwIP, negative from TLS, and mbedTLS has one of its own."""
+    code = error.args[0] if error.args else 0
+    if isinstance(code, int) and code in (110, 116, -110, -116, _TLS_TIMEOUT):
+        return LinkError("timeout", "by the network")
+    return LinkError("io", repr(error))
 
 
 def _would_block(error):

@@ -44,5 +44,15 @@ class Actuator:
         self.blink_ms = 0
 
 
+class Tls:
+    """ca, cert, key: paths of DER files on flash; host: the name that the broker's certificate must be for."""
+
+    def __init__(self, ca, cert, key, host):
+        self.ca = ca
+        self.cert = cert
+        self.key = key
+        self.host = host
+
+
 class Settings:
     """The settings of one board; attributes are set by config.parse, one for each entry of the file."""

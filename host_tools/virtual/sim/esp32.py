@@ -6,6 +6,7 @@ HEAP_DATA = 4
 HEAP_EXEC = 1024
 
 IDF_HEAP_BYTES = 110_000  # free for the IDF with Wi-Fi connected, as a 112 KiB Python heap leaves it
+TLS_BYTES = 25_000  # one TLS session
 SOCKET_BYTES = 3_000  # one open TCP socket with its buffers, about
 
 
@@ -15,7 +16,7 @@ def mcu_temperature():
 
 def idf_heap_info(capabilities):
     """One region: (total, free, largest free block, least free ever)."""
-    free = IDF_HEAP_BYTES - SOCKET_BYTES * sockets.open_count()
+    free = IDF_HEAP_BYTES - SOCKET_BYTES * sockets.open_count() - TLS_BYTES * sockets.tls_count()
     return [(IDF_HEAP_BYTES, free, free * 2 // 3, IDF_HEAP_BYTES - SOCKET_BYTES * sockets.most_open())]
 
 

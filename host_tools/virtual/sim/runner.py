@@ -24,7 +24,7 @@ _after_soft_reset = None  # file for what outlives a soft reset
 
 
 def _replace_modules(errno_kind):
-    from sim import errno_esp32, esp32, onewire_bus, polling
+    from sim import errno_esp32, esp32, onewire_bus, polling, tlsmod
 
     replaced = {
         "machine": machine,
@@ -32,6 +32,7 @@ def _replace_modules(errno_kind):
         "socket": sockets,
         "select": polling,
         "time": timemod,
+        "tls": tlsmod,
         "_onewire": onewire_bus,
     }
     if errno_kind == "esp32":

@@ -2,7 +2,8 @@
 
 What differs from the unix port and matters (DESIGN section 7): `setblocking(True)` clears a time-out for ever; error
 numbers are newlib's on ESP32; the number of open sockets is bounded; with the access point gone, a connection stays
-open and silent and takes no more than a send buffer. Time-outs run on real time. Must not know who calls it.
+open and silent and takes no more than a send buffer; a read that timed out under TLS ends the session for good.
+Time-outs run on real time. Must not know who calls it.
 """
 
 import io
@@ -30,6 +31,7 @@ ETIMEDOUT = 116
 ENFILE = 23  # lwip_socket() when no socket is left
 _LINUX_EINPROGRESS = 115
 _LINUX_EISCONN = 106
+_LINUX_ECONNABORTED = 103
 _EBADF = 9
 
 # host's number -> newlib's, where they differ (EPIPE does not exist in lwIP: a send after a reset is ECONNRESET)
@@ -58,6 +60,11 @@ def start(most_sockets, newlib_errno):
 
 def open_count():
     return len(_open)
+
+
+def tls_count():
+    """Open sockets that carry a TLS session."""
+    return sum(1 for one in _open if one.under_tls)
 
 
 def most_open():
@@ -98,6 +105,8 @@ class socket(io.IOBase):
         self._timeout_ms = -1  # -1 waits for ever, 0 not at all
         self._poller = None
         self._held = b""  # sent while the access point was away
+        self.under_tls = False
+        self._poisoned = False
         _open.append(self)
         _most_open = max(_most_open, len(_open))
 
@@ -142,6 +151,7 @@ class socket(io.IOBase):
         self._poller.register(self.native, mask)
         try:
             if not clock.block(self._poller, self._timeout_ms):
+                self._poisoned = self.under_tls  # mbedTLS does not go on after a failed read
                 raise OSError(ETIMEDOUT)
         finally:
             self._poller.unregister(self.native)
@@ -184,6 +194,8 @@ class socket(io.IOBase):
     def _some_into(self, view):
         """One receive into a buffer; None when nothing is there and this socket does not wait."""
         while True:
+            if self._poisoned:
+                raise OSError(_translated(OSError(_LINUX_ECONNABORTED)).errno)
             if clock.link_up:
                 try:
                     got = self.native.readinto(view)

@@ -1,0 +1,118 @@
+"""TLS to a real mosquitto that asks for a certificate, with mbedTLS on MicroPython. Refusals are told by reason."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from host_tools.demo.processes import free_port
+from host_tools.keys import authority
+from tests.firmware.conftest import FIRMWARE, UMQTT, Bench, RunMicroPython
+from tests.firmware.test_board import gapless, seqs, wave
+from tests.support.ack_gateway import AckGateway
+from tests.support.mosquitto import Mosquitto
+
+pytestmark = [pytest.mark.micropython, pytest.mark.mosquitto]
+DEADLINE_S = 30.0
+SCRIPT = Path(__file__).with_name("tls_refusals.py")
+
+
+class Secured:
+    """A broker with a TLS listener that asks for certificates, and a plain one for the gateway's stand-in."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        ca = authority.create(folder / "ca", "demo", None)
+        other = authority.create(folder / "other", "other", None)
+        server = ca.issue("broker", "broker", ["localhost"])
+        board = ca.issue("fridge", "board")
+        stranger = other.issue("fridge", "board")
+        self.files = {
+            "ca.der": ca.certificate_der,
+            "cert.der": board.certificate_der,
+            "key.der": board.key_der,
+            "other.der": other.certificate_der,
+            "stranger.der": stranger.certificate_der,
+            "stranger-key.der": stranger.key_der,
+            "nonsense.der": b"nonsense",
+            "ca.pem": ca.certificate_pem,
+            "server.pem": server.certificate_pem,
+            "server.key": server.key_pem,
+        }
+        for name, content in self.files.items():
+            (folder / name).write_bytes(content)
+        self.plain_port = free_port()
+        lines = [
+            f"cafile {folder}/ca.pem",
+            f"certfile {folder}/server.pem",
+            f"keyfile {folder}/server.key",
+            "require_certificate true",
+            f"listener {self.plain_port} 127.0.0.1",
+            f"user {folder.owner()}",  # as root it would give up the right to read the key
+        ]
+        self.broker = Mosquitto(folder / "mosquitto", extra="\n".join(lines) + "\n")
+
+
+@pytest.fixture(scope="module")
+def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
+    folder = tmp_path_factory.mktemp("tls")
+    for name in ("ca", "other"):
+        (folder / name).mkdir()
+    made = Secured(folder)
+    with made.broker:
+        yield made
+
+
+def test_a_board_delivers_over_mutual_tls_and_comes_back(bench: Bench, secured: Secured) -> None:
+    gateway = AckGateway(secured.plain_port)
+    try:
+        paths = {"ca": "/certs/ca.der", "cert": "/certs/cert.der", "key": "/certs/key.der"}
+        config = bench.config(
+            "sealed",
+            gateway={"host": "127.0.0.1", "port": secured.broker.port, "tls": {**paths, "host": "localhost"}},
+        )
+        files = {path: secured.files[Path(path).name] for path in paths.values()}
+        board = bench.board(config, wave(300), files=files, speed=3_000)
+        board.start()
+        assert board.wait_for(lambda: board.counters.get("acked", 0) > 3, DEADLINE_S), list(board.log)
+        for _ in range(6):  # a session that was not closed would leave no memory for the sixth
+            before = board.counters["reconnects"]
+            secured.broker.kill()
+            secured.broker.start()
+            assert board.wait_for(lambda before=before: board.counters["reconnects"] > before, DEADLINE_S)
+        assert board.wait_for(lambda: board.trace_done and board.counters["outbox"] == 0, DEADLINE_S), board.counters
+        board.stop()
+        assert board.counters["sampled"] == 300 and board.counters["missed"] == 0 and board.boots == 1
+        assert gapless(seqs(gateway, "sealed", 1))
+    finally:
+        gateway.close()
+
+
+@pytest.mark.parametrize(
+    ("ca", "cert", "key", "host", "says"),
+    [
+        ("ca.der", "cert.der", "key.der", "localhost", "accepted\nping sent"),
+        ("other.der", "cert.der", "key.der", "localhost", "tls | tls: The certificate is not correctly signed"),
+        ("ca.der", "cert.der", "key.der", "elsewhere", "tls | tls: The certificate Common Name (CN) does not match"),
+        ("ca.der", "stranger.der", "stranger-key.der", "localhost", "io | io: OSError(-"),
+        ("nonsense.der", "cert.der", "key.der", "localhost", "tls | tls: certificate or key: "),
+        ("ca.der", "nonsense.der", "key.der", "localhost", "tls | tls: certificate or key: "),
+        ("ca.der", "cert.der", "nonsense.der", "localhost", "tls | tls: certificate or key: "),
+        ("missing.der", "cert.der", "key.der", "localhost", "missing.der cannot be read"),
+    ],
+)
+def test_only_the_right_certificates_connect(
+    secured: Secured, run_micropython: RunMicroPython, ca: str, cert: str, key: str, host: str, says: str
+) -> None:
+    where = (FIRMWARE, UMQTT, secured.broker.port, secured.folder)
+    assert says in run_micropython(SCRIPT, *where, ca, cert, key, host, heap_bytes=512 * 1024)
+
+
+def test_without_idf_heap_no_session_is_tried(secured: Secured, run_micropython: RunMicroPython) -> None:
+    where = (FIRMWARE, UMQTT, secured.broker.port, secured.folder)
+    printed = run_micropython(
+        SCRIPT, *where, "ca.der", "cert.der", "key.der", "localhost", 39_999, heap_bytes=512 * 1024
+    )
+    assert "tls | tls: 39999 bytes of IDF heap, 40000 wanted" in printed
