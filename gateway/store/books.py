@@ -121,7 +121,7 @@ def differences(query: Query, kept: dict[str, Any], counted: dict[str, dict[str,
     if twice:
         faults.append(f"{twice} identities are in the main file although they were sealed")
     for sink, rows_pending in query(_PENDING):
-        left = sum(e["sinks"].get(sink, {}).get("pending", e["present"]) for e in kept.values())
+        left = sum(e["sinks"].get(sink, {}).get("pending", e["stored"]) for e in kept.values())
         if rows_pending > left:
             faults.append(f"sink {sink}: {rows_pending} rows in pending batches, the ledger knows {left}")
     return faults

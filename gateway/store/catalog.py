@@ -13,7 +13,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 
-from gateway.messages import EVENT_FIRST, EVENT_LAST, LANE_ALARMS, LANE_LIVE
+from gateway.messages import EVENT_FIRST, EVENT_LAST, LANE_ALARMS, LANE_LIVE, LANE_WINDOWS
 from gateway.store.segments import CLASS_COUNTS, Built, DeviceCounts, Segment
 
 GONE = 0  # `sealed.segment` of identities whose rows are here no more
@@ -214,6 +214,15 @@ def whole(db: sqlite3.Connection, sink: str, first_row: int, last_row: int) -> b
     if _cursor(db, sink, LANE_ALARMS) > first_row or half_frozen(db, sink, first_row, last_row):
         return False
     return unfrozen_others(db, sink, first_row, last_row) is not None
+
+
+def answered(db: sqlite3.Connection, sinks: Sequence[str], segment: Segment) -> bool:
+    """False while a batch with rows of the segment is on its way to one of the sinks, or in quarantine."""
+    found = db.execute(
+        "SELECT DISTINCT sink FROM batches WHERE lane != ? AND first_row <= ? AND last_row >= ?",
+        (LANE_WINDOWS, segment.last_row, segment.first_row),
+    )
+    return not any(row[0] in sinks for row in found)
 
 
 def stands(db: sqlite3.Connection, segment: Segment) -> bool:

@@ -54,7 +54,7 @@ class Held:
                 self._open[file] = self._files.enter_context(segments.opened(self._disk, file))
             return self._open[file].execute(_RECORD, (*key, first, last)).fetchall()
         except (StoreUnusable, sqlite3.Error):
-            self._disk.touch(file + ".suspect")
+            segments.suspect(self._disk, file)
             return []
 
     def count(self, key: tuple[int, int], first: int, last: int) -> int:

@@ -191,7 +191,7 @@ class Keeper:
             age_s = self.lived_s - segment.lived_s
             if keep.max_age_s and age_s > keep.max_age_s:
                 return self._leave(segment, "days")
-            if (tight or age_s >= keep.uploaded_age_s) and self._is_uploaded(segment):
+            if (tight or age_s >= keep.uploaded_age_s) and self._is_uploaded(segment, unanswered=tight):
                 return self._leave(segment, "uploaded")
         if over and self._empty_log():
             return True
@@ -214,10 +214,12 @@ class Keeper:
             self._change(lambda c: c.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone(), alone=True)
         return self.used_bytes() < before
 
-    def _is_uploaded(self, segment: Segment) -> bool:
-        """All sinks have it; where there is none nothing is ever uploaded."""
+    def _is_uploaded(self, segment: Segment, unanswered: bool) -> bool:
+        """All sinks have it; where there is none nothing is ever uploaded. `unanswered`: a frozen batch will do."""
         live = sinks.live(self._db)
-        return bool(live) and all(self._has(sink, segment) for sink in live)
+        if not live or not (unanswered or catalog.answered(self._db, live, segment)):
+            return False
+        return all(self._has(sink, segment) for sink in live)
 
     def _has(self, sink: str, segment: Segment) -> bool:
         if catalog.unfrozen_others(self._db, sink, segment.first_row, segment.last_row):

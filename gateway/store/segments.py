@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -193,8 +193,14 @@ def opened(disk: Disk, file: str) -> Iterator[sqlite3.Connection]:
         finally:
             connection.close()
     except sqlite3.Error as exc:
-        disk.touch(file + _SUSPECT)
+        suspect(disk, file)
         raise StoreUnusable(f"cannot read the segment {file}: {exc}") from exc
+
+
+def suspect(disk: Disk, file: str) -> None:
+    """Leave a mark for the keeper. Where none can be made, its round finds the segment later."""
+    with suppress(OSError):
+        disk.touch(file + _SUSPECT)
 
 
 def described(disk: Disk, names: Names, file: str) -> tuple[str, Built]:

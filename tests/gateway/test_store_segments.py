@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from gateway import wire
 from gateway.messages import LANE_ALARMS, LANE_LIVE, Batch
 from gateway.own import Clock, Own
 from gateway.store import Reader
@@ -52,8 +53,6 @@ class Kept:
         if rows:
             number = self.store.reserve_batches(1)
             assert number is not None
-            from gateway import wire
-
             batch = Batch(sink, number, lane, rows[0].row, rows[-1].row, len(rows), wire.counts(rows), "gzip", "", b"x")
             assert self.store.freeze(batch, rows[-1].row + 1, self.reader.cuts)
             assert self.store.uploaded(sink, number)
@@ -148,6 +147,24 @@ def test_uploaded_segments_leave_the_disk_and_their_rows_stay_duplicates(kept: K
     assert again.totals()["duplicates"] == 500
     assert again.send() == 50
     again.close()
+
+
+def test_a_frozen_batch_holds_its_segment_until_it_is_answered(kept: Kept) -> None:
+    kept.put("a", samples(1, 100))
+    kept.tidy()
+    rows = kept.reader.lane_rows(LANE_LIVE, 1, 1 << 40, 1000)
+    batch = Batch("cloud", 7, LANE_LIVE, 1, 100, 100, wire.counts(rows), "gzip", "", b"x")
+    assert kept.store.freeze(batch, 101, kept.reader.cuts)
+    kept.tidy()
+    assert len(kept.files()) == 1
+    kept.keeper._keep = SMALL._replace(max_bytes=1)  # room runs out: the frozen bytes are enough
+    kept.tidy()
+    assert kept.files() == []
+    snapshot = kept.snapshot()
+    assert snapshot["ledger"]["totals"]["left"] == {"uploaded": 100}
+    assert snapshot["sinks"]["cloud"]["pending"]["rows"] == 100
+    assert kept.store.uploaded("cloud", 7)
+    assert kept.snapshot()["ledger"]["devices"]["a"]["sinks"]["cloud"]["pending"] == 0
 
 
 def test_row_ids_never_come_twice_after_everything_left(kept: Kept) -> None:
