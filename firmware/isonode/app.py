@@ -120,6 +120,7 @@ class Node:
         self._due = now
         self._append(BOOT, BOARD_CHANNEL, self.cause, self.clock.s, self.clock.ms)
         self._send_events()
+        report.greet(self)
         self._watchdog = hal.watchdog(settings.watchdog_ms)
         self._slot_trial = _on_slot_trial()
         gc.collect()

@@ -9,8 +9,9 @@ import pytest
 
 from host_tools.keys import signing
 from host_tools.virtual.tap import read_tap
-from isocore import model, record
+from isocore import model, record, topics
 from tests.firmware.conftest import Bench, Row
+from tests.support.ack_gateway import AckGateway
 
 pytestmark = [pytest.mark.micropython, pytest.mark.mosquitto]
 DEADLINE_S = 30.0
@@ -156,3 +157,13 @@ def test_a_button_releases_a_latch(bench: Bench) -> None:
     board.set_pin(14, False)
     assert board.wait_for(lambda: levels(board, 16) == [0, 1, 0], DEADLINE_S), board.history("pin")
     board.power_cut()
+
+
+def test_a_board_says_how_long_its_outbox_lasts(bench: Bench, gateway: AckGateway) -> None:
+    """One channel a minute, every one reported, on 256 KiB: docs/outbox.md has the same figure."""
+    board = bench.board(bench.config("roomy", sampling={"period_ms": MINUTE_MS}))
+    board.start()
+    assert board.wait_for(lambda: gateway.last("roomy", topics.HEALTH) is not None, DEADLINE_S), board.log
+    board.power_cut()
+    assert any("1 channels, outbox of 256 KiB, 13.2 days of every sample" in line for line in board.log), board.log
+    assert gateway.last("roomy", topics.HEALTH)["outbox_days"] == 13.2
