@@ -90,7 +90,10 @@ class Output:
         self._release_level = setting.release_level
         self._button = None
         if setting.release_pin is not None:
-            self._button = hal.pin_in(setting.release_pin, setting.release_level)
+            self._button = hal.pin_open(setting.release_pin)
+            self._button.init(
+                self._button.IN, self._button.PULL_DOWN if setting.release_level else self._button.PULL_UP
+            )
         self.on = False
         self.latched = False
         self._wanted = False  # what alarms and faults ask for, latch and silence aside

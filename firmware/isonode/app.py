@@ -15,7 +15,7 @@ from isocore import topics
 from isocore.filter import ChannelFilter
 from isocore.model import ChannelParams
 from isocore.record import BOARD_CHANNEL, BOOT, FAULT, FAULT_RANGE, HIGH_ON, LOW_ON, RATE_ON
-from isonode import crash, hal, lazy, report, sensors
+from isonode import crash, hal, lazy, report
 from isonode.clock import SOURCE_GATEWAY, SOURCE_RTC, SOURCE_SNTP, Clock
 from isonode.health import Health, new_counters
 from isonode.link import Link
@@ -72,7 +72,7 @@ class Node:
         self.health = Health(settings.health_s)
         self.filters = [ChannelFilter(ChannelParams()) for _ in settings.channels]
         self.outputs = None if safe else _outputs(settings.actuators, cause == hal.RESET_POWER_ON)
-        self.sensors = sensors.make(settings.sensors, hal)
+        self.sensors = _sensors(settings.sensors)
         self._out_before = [False] * len(self.filters)  # out of range already when the model on trial came
         self._pending = [False] * len(self.sensors)
         self._read_once = [False] * len(self.sensors)
@@ -120,7 +120,7 @@ class Node:
         self._due = now
         self._append(BOOT, BOARD_CHANNEL, self.cause, self.clock.s, self.clock.ms)
         self._send_events()
-        report.greet(self)
+        _greet(self)
         self._watchdog = hal.watchdog(settings.watchdog_ms)
         self._slot_trial = _on_slot_trial()
         gc.collect()
@@ -392,6 +392,23 @@ def identify(at_least=1):
     for name in ("identity", "bootcount", "renumber"):
         lazy.forget("isonode." + name)
     return found
+
+
+def _greet(node):
+    from isonode import capacity
+
+    capacity.greet(node)
+    del capacity
+    lazy.forget("isonode.capacity")
+
+
+def _sensors(settings):
+    from isonode import sensors
+
+    made = sensors.make(settings, hal)
+    del sensors
+    lazy.forget("isonode.sensors")  # the drivers that it loaded stay
+    return made
 
 
 def _outputs(settings, power_on):

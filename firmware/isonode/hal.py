@@ -52,7 +52,6 @@ _RP2_WATCHDOG = 0x40058000
 _RP2_SCRATCHES = const(2)
 _WDT_RP2_MAX_MS = const(8388)  # RP2040 datasheet, section 4.7: 24-bit counter at 1 us that counts down by two
 _I2C_HZ = const(100000)  # standard mode: for wires of a metre or two
-_I2C_HALF_US = const(5)
 _I2C_HELD_US = const(5000)  # none of our chips stretches the clock: held so long, the bus is stuck
 _EPOCH_2000_UNIX_S = 946684800
 _EPOCH_2025_UNIX_S = 1735689600  # isocore.frame.EPOCH_BASE_UNIX_S
@@ -108,34 +107,12 @@ def pin_out(number, level):
     return machine.Pin(number, machine.Pin.OUT, value=level)
 
 
-def pin_in(number, pressed_level):
-    """An input for a button that puts `pressed_level` on it, pulled the other way."""
-    return machine.Pin(number, machine.Pin.IN, machine.Pin.PULL_DOWN if pressed_level else machine.Pin.PULL_UP)
-
-
 def i2c_open(scl, sda):
     """An I2C bus on any two pins, in software: the same errors on every port, and a bound when a slave holds the clock.
 
     Its calls raise OSError: ENODEV when nobody acknowledges the address, ETIMEDOUT when the clock is held.
     """
     return machine.SoftI2C(machine.Pin(scl), machine.Pin(sda), freq=_I2C_HZ, timeout=_I2C_HELD_US)
-
-
-def i2c_free(scl, sda):
-    """Make a slave that holds the data line let go: nine clocks and a STOP (NXP UM10204, section 3.1.16). 0.2 ms."""
-    data = machine.Pin(sda, machine.Pin.OPEN_DRAIN, value=1)
-    clock = machine.Pin(scl, machine.Pin.OPEN_DRAIN, value=1)
-    for _ in range(9):
-        clock(0)
-        time.sleep_us(_I2C_HALF_US)
-        clock(1)
-        time.sleep_us(_I2C_HALF_US)
-    clock(0)
-    data(0)
-    time.sleep_us(_I2C_HALF_US)
-    clock(1)
-    time.sleep_us(_I2C_HALF_US)
-    data(1)
 
 
 def on_rising(number, handler):

@@ -21,24 +21,14 @@ This file must not know the network, the sensors, or how a clock is read.
 
 from array import array
 
-from isocore.frame import COUNT_MAX, CRC_BYTES, RECORD_BYTES, decode, encode
-from isocore.frame import HEADER_BYTES as FRAME_HEADER_BYTES
+from isocore.frame import COUNT_MAX, decode, encode
 from isocore.record import BOARD_CHANNEL, FAULT_CLEARED, HIGH_ON, LOST, SMALL_INT_MAX, is_event, is_report
-from isonode.entries import ENTRY_BYTES, Batch, lost_frame
+from isonode.entries import Batch, lost_frame
 from isonode.segments import Counts, SegmentStore
 
 URGENT_RECORDS = 16  # alarm and fault records waiting to be sent ahead; past that the oldest only come in their turn
 _TREND_MAX = 0x7FFF  # i16 in the frame
 _EPOCH_AT = 18  # offset of the epoch fields in a frame, see isocore.frame
-
-
-def capacity_days(capacity_bytes, records_per_day, batch_records=32):
-    """Days of records that fit on flash, in tenths, at most 36,500. batch_records: records in one spilled frame."""
-    if records_per_day <= 0:
-        return 36500.0
-    batch_bytes = ENTRY_BYTES + FRAME_HEADER_BYTES + batch_records * RECORD_BYTES + CRC_BYTES
-    batches = capacity_bytes // batch_bytes
-    return min(batches * batch_records * 10 // records_per_day / 10, 36500.0)
 
 
 class _Slots:

@@ -8,12 +8,10 @@ full of them does not drain one record at a time.
 This file must not know how segments come and go: it is told when to let go of one, or to start again.
 """
 
-from isocore.errors import FrameError
-from isocore.frame import FLAG_TAG, decode, encode
+from isonode import lazy
 from isonode.entries import END, FAILED, READY, Walker, lost_frame
 
 _JOIN_BELOW = 8  # records: an entry with more travels as it lies
-_JOINED_MAX = 32  # records in a joined frame
 _READ_TRIES = 8  # failed reads in a row before an entry or a segment is passed over
 
 
@@ -110,55 +108,21 @@ class Reader:
         return answer
 
     def _join(self, data, first):
-        """The loaded entry's frame `data`, with what follows in its segment as far as it goes on without a gap."""
+        """The loaded entry's frame `data`; with what follows it, when that is as small and goes on without a gap."""
         walker = self._walker
         boot = walker.boot
         last = walker.last
         count = walker.records
         walker.skip()
-        behind = walker.offset
-        end = last
-        records = None
-        if (data[1] & FLAG_TAG != 0) == (self._key is not None):  # else it could not be sealed as it was
-            while walker.load() == READY and walker.boot == boot and walker.first == end + 1:
-                more = walker.records
-                if more >= _JOIN_BELOW or count + more > _JOINED_MAX:
-                    break
-                added = self._added(data, records)
-                if added is None:
-                    break
-                records = added
-                end = walker.last
-                count += more
-                walker.skip()
-        if records is not None:
-            frame = decode(data)
-            try:
-                data = encode(boot, frame.epoch_s, frame.epoch_ms, records, self._key)
-                last = end
-            except FrameError:  # more than eleven days apart
-                walker.seek(walker.number, behind)
+        if walker.load() == READY and walker.boot == boot and walker.first == last + 1 and walker.records < _JOIN_BELOW:
+            from isonode import join
+
+            data, last = join.join(walker, data, last, count, self._key)
+            del join
+            lazy.forget("isonode.join")
         self._boot = boot
         self._seq = last
         return data, boot, first, last
-
-    def _added(self, data, records):
-        """`records`, or those of the frame `data`, with the loaded entry's; None when they cannot be joined.
-
-        Nothing is lost by refusing: the entry is delivered by itself then, or as what could not be read.
-        """
-        try:
-            one = decode(data, self._key)
-            other = decode(self._walker.frame() or b"", self._key)
-        except FrameError:
-            return None  # damaged, or tagged with another key
-        except OSError:
-            self._counts.io_errors += 1
-            self._walker.close()
-            return None
-        if one.epoch_s != other.epoch_s or one.epoch_ms != other.epoch_ms:
-            return None
-        return (records or one.records) + other.records
 
     def _try_again(self):
         """After a failed read: True if it is worth another call, False when the damage has to be passed over."""

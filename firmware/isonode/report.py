@@ -7,11 +7,9 @@ import json
 
 from isocore import __version__ as FIRMWARE
 from isocore import topics
-from isonode import crash, hal
+from isonode import crash, hal, lazy
 from isonode.health import Health
-from isonode.outbox import capacity_days
 
-_RATE_AFTER_S = 3600
 FIRMWARE_VERSION = tuple([int(part) for part in FIRMWARE.split(".")])
 
 
@@ -46,34 +44,13 @@ def message(node, leaf):
     return json.dumps(node.models.state).encode()
 
 
-def outbox_days(node):
-    """Days until the outbox gives up its oldest report while the gateway stays away, or None while no rate is known.
-
-    At the rate of records since boot; in the first hour, at the rate of every sample being reported.
-    """
-    if node.clock.s >= _RATE_AFTER_S:
-        per_day = node.outbox.next_seq * 86400 // node.clock.s
-    elif node.settings.period_ms:
-        per_day = len(node.filters) * 86400000 // node.settings.period_ms
-    else:
-        return None
-    return capacity_days(node.outbox.capacity_bytes, max(per_day, 1))
-
-
-def greet(node):
-    """One line for whoever watches the console at boot."""
-    days = outbox_days(node)
-    text = "isotherm %s: boot %d, %d channels, outbox of %d KiB" % (
-        FIRMWARE,
-        node.boot,
-        len(node.filters),
-        node.outbox.capacity_bytes // 1024,
-    )
-    print(text if days is None else text + ", %.1f days of every sample" % days)
-
-
 def health(node):
     """The counters and what a person asks for first."""
+    from isonode import capacity
+
+    days = capacity.outbox_days(node)
+    del capacity
+    lazy.forget("isonode.capacity")
     more = {
         "reset": hal.RESET_NAMES[node.cause],
         "mode": "safe" if node.safe else "normal",
@@ -87,7 +64,7 @@ def health(node):
         "largest_block_bytes": hal.largest_block_bytes(),
         "idf_heap_free_bytes": hal.idf_heap_free_bytes(),
         "flash_free_bytes": hal.flash_free_bytes(),
-        "outbox_days": outbox_days(node),
+        "outbox_days": days,
     }
     return Health.message(node.counters, node.clock.s, more)
 

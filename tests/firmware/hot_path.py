@@ -45,6 +45,11 @@ class Models:
 
 
 class Pin:
+    IN = PULL_DOWN = PULL_UP = 1
+
+    def init(self, mode, pull):
+        pass
+
     def __init__(self):
         self.level = 0
 
@@ -61,7 +66,7 @@ class Hal:
     def pin_out(self, number, level):
         return Pin()
 
-    def pin_in(self, number, pressed_level):
+    def pin_open(self, number):
         return Pin()
 
 

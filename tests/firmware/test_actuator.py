@@ -17,6 +17,12 @@ PERIOD = 1 << 30
 class Pin:
     """An output that records its levels, or a button."""
 
+    IN, PULL_DOWN, PULL_UP = 1, 1, 2
+
+    def init(self, mode: int, pull: int) -> None:
+        assert mode == self.IN
+        self.levels = [int(pull == self.PULL_UP)]
+
     def __init__(self, level: int) -> None:
         self.levels = [level]
 
@@ -37,8 +43,8 @@ class Hal:
         self.pins[number] = Pin(level)
         return self.pins[number]
 
-    def pin_in(self, number: int, pressed_level: int) -> Pin:
-        self.pins[number] = Pin(1 - pressed_level)
+    def pin_open(self, number: int) -> Pin:
+        self.pins[number] = Pin(0)
         return self.pins[number]
 
     def ticks_ms(self) -> int:

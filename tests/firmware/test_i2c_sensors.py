@@ -47,6 +47,22 @@ class World:
         self.reads += 1
 
 
+class Line:
+    """A pin on the bus, in a driver's hand."""
+
+    OPEN_DRAIN = 7
+
+    def __init__(self, wire: Any) -> None:
+        self.wire = wire
+
+    def init(self, mode: int, value: int) -> None:
+        assert (mode, value) == (self.OPEN_DRAIN, 1), "anything else would drive the lines against a slave"
+
+    def value(self, level: int) -> None:
+        if self.wire is not None:
+            self.wire.clock(level)
+
+
 class Hal:
     """Ticks that stand until moved, and a bus; also the chips' clock."""
 
@@ -75,10 +91,8 @@ class Hal:
         bus.wire = self.wire
         return bus
 
-    def i2c_free(self, scl: int, sda: int) -> None:
-        for _ in range(10):
-            self.wire.clock(0)
-            self.wire.clock(1)
+    def pin_open(self, number: int) -> Line:
+        return Line(self.wire if number == SCL else None)
 
     def solder(self, kind: str, **more: Any) -> Any:
         chip = i2c_chips.KINDS[kind](self.world, self, more)
@@ -236,7 +250,7 @@ def test_a_command_that_was_lost_never_gives_the_last_reading_again(hal: Hal, ki
     hal.world.temp_milli += 5_000
     hal.world.fault = World.FAULT_WEDGED
     sensor.start(hal.now)
-    hal.i2c_free(SCL, SDA)
+    sensor._bus.free()
     while not sensor.read(hal.now):
         hal.go(sensor.wait_ms(hal.now))
     assert not any(sensor.faults) and abs(sensor.values[0] - hal.world.temp_milli) <= TOLERANCE_MILLI[kind]

@@ -9,8 +9,9 @@ import pytest
 
 from isocore.frame import decode
 from isocore.record import BOOT, DELTA, FAULT, HIGH_OFF, HIGH_ON, LOST, SAMPLE, WINDOW_MAX
+from isonode.capacity import capacity_days
 from isonode.entries import ENTRY_BYTES
-from isonode.outbox import URGENT_RECORDS, Outbox, capacity_days
+from isonode.outbox import URGENT_RECORDS, Outbox
 
 from .outbox_model import OutboxModel, walk
 

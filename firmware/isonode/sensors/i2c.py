@@ -50,7 +50,17 @@ class Bus:
     def free(self):
         """Clock out a slave that holds the data line. Never raises."""
         self.freed += 1
-        self._hal.i2c_free(self._scl, self._sda)
+        data = self._hal.pin_open(self._sda)
+        data.init(data.OPEN_DRAIN, value=1)
+        clock = self._hal.pin_open(self._scl)
+        clock.init(clock.OPEN_DRAIN, value=1)
+        for _ in range(9):
+            clock.value(0)  # a call takes longer than the 4.7 us that a level must last (UM10204, table 10)
+            clock.value(1)
+        clock.value(0)
+        data.value(0)
+        clock.value(1)
+        data.value(1)  # STOP
         self._i2c = self._hal.i2c_open(self._scl, self._sda)
 
 
