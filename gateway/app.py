@@ -188,9 +188,9 @@ class Gateway:
             for name in self._config.sinks:
                 self._lanes[name] = self._build_sink(name, head_row)
             self._watch.open(head_row, self._windows_closed)
-            self._start_status()
             self._make_inputs()
             self._alarms.open(head_row)
+            self._start_status()  # once there is all that it tells of
             self._store.start()
             started = True
             self._enrol()
