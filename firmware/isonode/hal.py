@@ -305,6 +305,22 @@ def wifi_up():
     return _wlan is None or _wlan.isconnected()
 
 
+def wifi_why():
+    """Why there is no address yet, in a word or two, from the port's status code (network.WLAN.status)."""
+    if _wlan is None:
+        return "not joined"
+    status = _wlan.status()
+    if status in (201, -2):  # ESP32: STAT_NO_AP_FOUND; RP2 (cyw43.h): CYW43_LINK_NONET
+        return "no such network"
+    if status in (202, 204, -3):  # STAT_WRONG_PASSWORD, STAT_HANDSHAKE_TIMEOUT; CYW43_LINK_BADAUTH
+        return "wrong password"
+    if status == 2:  # CYW43_LINK_NOIP
+        return "no address given"
+    if status in (1001, 1):  # STAT_CONNECTING; CYW43_LINK_JOIN
+        return "stuck connecting"
+    return "not joined (%s)" % status
+
+
 def rssi_dbm():
     """Signal strength, or None."""
     if _wlan is None or not _wlan.isconnected():

@@ -164,8 +164,9 @@ class Link:
         if self._port.wifi_up():
             self._connect(now)
         elif self._passed(now, self._until):
+            why = self._port.wifi_why()
             self._port.wifi_end()
-            raise LinkError("wifi", "not joined")
+            raise LinkError("wifi", why)
 
     def _connect(self, now):
         if self._address is None:

@@ -133,6 +133,9 @@ class FakePort:
     def wifi_end(self) -> None:
         self.leaves += 1
 
+    def wifi_why(self) -> str:
+        return "wrong password"
+
     def wifi_up(self) -> bool:
         return self.up
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import json
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -421,3 +423,31 @@ def test_a_board_that_asks_for_its_number_sends_no_frame_before_the_answer(wire:
     wire.link.renew()
     wire.step(times=3)
     assert wire.frames() == [(1, 3)]
+
+
+@pytest.mark.parametrize(
+    ("status", "why"),
+    [
+        (201, "no such network"),
+        (-2, "no such network"),
+        (202, "wrong password"),
+        (-3, "wrong password"),
+        (1001, "stuck connecting"),
+        (1, "stuck connecting"),
+        (2, "no address given"),
+        (203, "not joined (203)"),
+    ],
+)
+def test_wifi_that_does_not_come_up_says_why(wire: Wire, status: int, why: str) -> None:
+    """Codes of ESP32 (network.STAT_*) and RP2 (cyw43.h), through the hal's own function."""
+    source = (Path(__file__).resolve().parents[2] / "firmware" / "isonode" / "hal.py").read_text()
+    tree = ast.parse(source)
+    function = next(node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "wifi_why")
+    scope: dict[str, Any] = {"_wlan": SimpleNamespace(status=lambda: status)}
+    exec(compile(ast.Module([function], []), "hal.py", "exec"), scope)
+    wire.port.wifi_why = scope["wifi_why"]  # type: ignore[method-assign]
+    wire.port.up = False
+    wire.step()
+    wire.port.go(30_000)
+    wire.step()
+    assert wire.link.last_error == "wifi: " + why and wire.port.leaves == 1
