@@ -153,12 +153,13 @@ def alarms_page(entries: Sequence[dict[str, Any]], now_unix_s: float) -> Page:
     return page
 
 
-def totals_text(totals: dict[str, int]) -> str:
+def totals_text(totals: dict[str, Any]) -> str:
     """The sums of a ledger in one sentence."""
+    left = ", ".join(f"{why} {count:,}" for why, count in totals.get("left", {}).items())
     return (
         f"{totals['stored']:,} stored ({totals['stored_reports']:,} reports, {totals['stored_events']:,} events),"
         f" {totals['duplicates']:,} duplicates dropped, {totals['conflicts']:,} conflicts, {totals['lost']:,} lost on"
-        f" boards, {totals['gap']:,} missing without a word"
+        f" boards, {totals['gap']:,} missing without a word" + (f"; no longer here: {left}" if left else "")
     )
 
 

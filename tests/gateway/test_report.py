@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from gateway.report import ledger_page, quarantine_page, span, status_page
+from gateway.report import ledger_page, quarantine_page, span, status_page, totals_text
 from gateway.screen import Page, bad, plain, printable, show
 from tests.support.daemon import environment
 
@@ -161,3 +161,11 @@ def test_the_daemon_loads_only_what_is_configured() -> None:
     script = f"import sys, gateway.app, gateway.report, gateway.screen; print(sorted({heavy} & sys.modules.keys()))"
     done = subprocess.run([sys.executable, "-c", script], env=environment(), capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_what_left_the_store_is_said_by_why() -> None:
+    totals = document()["ledger"]["totals"]
+    assert "no longer here" not in totals_text(totals)
+    assert totals_text({**totals, "left": {"damaged": 1000, "thinned": 5}}).endswith(
+        "; no longer here: damaged 1,000, thinned 5"
+    )
