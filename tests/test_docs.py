@@ -98,3 +98,18 @@ def test_decisions_are_numbered_without_gaps() -> None:
 def test_ci_runs_make_test() -> None:
     assert "make test" in text(".ci/run").splitlines()[-1]
     assert (ROOT / ".ci" / "run").stat().st_mode & 0o111, ".ci/run must be executable"
+
+
+def named_tests(content: str) -> list[tuple[str, str]]:
+    """(file, function) of each test that a page names."""
+    return re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", content)
+
+
+@EVERY_PAGE
+def test_named_tests_exist(page: Path) -> None:
+    for file, function in named_tests(page.read_text(encoding="utf-8")):
+        assert f"def {function}(" in text(file), f"{page.name} names {file}::{function}"
+
+
+def test_the_table_of_faults_is_seen() -> None:
+    assert len(named_tests(text("docs/firmware.md"))) > 20

@@ -38,15 +38,18 @@ node = None  # set by main(); the virtual board's supervisor reads node.counters
 class Node:
     """One board. `settings` is a settings.Settings, `boot` the number of this boot."""
 
-    def __init__(self, settings, boot, cause, crashes=0, fresh=0, safe=False):
-        """crashes: in a row up to this boot; fresh: see isonode.identity; safe: in safe mode (isonode.crash)."""
+    def __init__(self, settings, boot, cause, crashes=0, fresh=0, safe=False, resumed=False):
+        """crashes: in a row up to this boot; fresh: see isonode.identity; safe: in safe mode (isonode.crash).
+
+        resumed: a deep sleep is over (isonode.sleeper), and `boot` goes on.
+        """
         self.settings = settings
         self.clock = Clock(hal.ticks_ms, hal.ticks_diff)
         self.cause = cause
         self.crashes = crashes
         self.safe = safe
         self.outbox = Outbox(root=OUTBOX_FOLDER, boot=boot, **settings.outbox)
-        self.outbox.open()
+        self.outbox.open(resumed)
         if self.outbox.boot > boot:  # the flash knows a later boot: the counter's files were lost
             boot, fresh = identify(self.outbox.boot)
             self.outbox.boot = boot
@@ -86,6 +89,7 @@ class Node:
         self._sntp = None
         self._slot_trial = False
         self.strobe = None
+        self.sleeper = None
         self._events = 0
 
     def _be(self, boot):
@@ -97,8 +101,11 @@ class Node:
         self.link.on_known = self._on_known if self.fresh else None
         hal.set_tap_boot(boot)
 
-    def start(self):
-        """Everything that touches hardware or flash beyond the constructor; then the first record: this boot."""
+    def start(self, resumed=False):
+        """Everything that touches hardware or flash beyond the constructor; then the first record: this boot.
+
+        resumed: a deep sleep is over (isonode.sleeper): the same boot goes on.
+        """
         settings = self.settings
         if settings.clock == "rtc":
             wall_s, wall_ms = hal.wall()
@@ -107,7 +114,7 @@ class Node:
             from isonode.sntp import Sntp
 
             self._sntp = Sntp(hal, self.poll, self._time_servers, settings.ntp_port, settings.ntp_every_s)
-        self.models.open(self._unix_s(), self.crashes > 0)
+        self.models.open(self._unix_s(), self.crashes > 0, resumed)
         if self.safe:
             self.models.stand_by()
         self._use_model()
@@ -118,9 +125,10 @@ class Node:
             self.poll.register(self.strobe, hal.POLLIN)
         now = self.clock.advance()
         self._due = now
-        self._append(BOOT, BOARD_CHANNEL, self.cause, self.clock.s, self.clock.ms)
-        self._send_events()
-        _greet(self)
+        if not resumed:
+            self._append(BOOT, BOARD_CHANNEL, self.cause, self.clock.s, self.clock.ms)
+            self._send_events()
+            _greet(self)
         self._watchdog = hal.watchdog(settings.watchdog_ms)
         self._slot_trial = _on_slot_trial()
         gc.collect()
@@ -136,10 +144,13 @@ class Node:
         self.sample(now)
         if self.outputs is not None:
             self.outputs.step(now)
-        self.link.step(self._events)
+        if self.sleeper is None or self.sleeper.radio:
+            self.link.step(self._events)
         self._housekeeping()
         if self._watchdog is not None:
             self._watchdog.feed()
+        if self.sleeper is not None:
+            self.sleeper.consider()
         due_ms = self._due_ms(hal.ticks_ms())
         net_ms = self.link.next_ms()
         self.outbox.maintain(self.clock.s, due_ms < 0 or due_ms > _IDLE_MS)
@@ -265,6 +276,18 @@ class Node:
         self._urgent = False
         self.outbox.flush_urgent()
 
+    def reading_round(self):
+        """True while a sensor of the present round is still to be read."""
+        return True in self._pending
+
+    def sleep_ms(self, now):
+        """Board time until the next round."""
+        return hal.ticks_diff(self._due, now)
+
+    def due(self, ticks):
+        """The next round begins at these ticks."""
+        self._due = ticks
+
     def _due_ms(self, now):
         """Board time until the next round or the next reading, -1 if there is none to wait for."""
         due_ms = -1 if self.strobe is not None else max(0, hal.ticks_diff(self._due, now))
@@ -278,11 +301,12 @@ class Node:
     def _housekeeping(self):
         if self.models.on_trial and self.models.step(hal.net_ticks_ms(), hal.ticks_diff):
             self._use_model()
-        if self._sntp is not None:
+        quiet = self.sleeper is not None and not self.sleeper.radio
+        if self._sntp is not None and not quiet:
             wall = self._sntp.step()
             if wall is not None:
                 self._set_wall(wall[0], wall[1], SOURCE_SNTP)
-        if self.models.changed:
+        if self.models.changed and not quiet:
             self.models.changed = False
             self.link.retain(topics.MODEL_STATE)
         if self.outputs is not None:
@@ -299,7 +323,7 @@ class Node:
         if self.strobe is not None:
             counters["missed"] = self.strobe.overruns
         self._judge()
-        if self.health.due(self.clock.s, report.note(self)):
+        if self.sleeper is None and self.health.due(self.clock.s, report.note(self)):
             self.link.retain(topics.HEALTH)
 
     def _judge(self):
@@ -435,9 +459,18 @@ def _on_slot_trial(proved=False):
 def main(settings, cause, crashes, safe):
     """Build the node and run it for ever. crashes: in a row; safe: in safe mode. What brings it down is raised."""
     global node
-    boot, fresh = identify(settings.boot_base + 1)
-    node = Node(settings, boot, cause, crashes, fresh, safe)
-    node.start()
+    sleeper = None
+    if settings.power["mode"] and not safe:
+        from isonode.sleeper import Sleeper
+
+        sleeper = Sleeper(settings, cause)
+    resumed = sleeper is not None and sleeper.boot > 0
+    boot, fresh = (sleeper.boot, sleeper.fresh) if resumed else identify(settings.boot_base + 1)
+    node = Node(settings, boot, cause, crashes, fresh, safe, resumed)
+    if sleeper is None:
+        node.start()
+    else:
+        sleeper.attend(node)
     try:
         node.run()
     finally:

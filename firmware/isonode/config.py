@@ -46,8 +46,12 @@ OTHER_FIELDS = {
     "health_s": (10, 86400, 3600),
     "boot_base": (0, 0x3FFFFFFE, 0),  # boots are numbered above this (docs/adr/0006)
 }
-_TOP = ("device", "class", "fleet", "board", "gateway", "wifi", "clock", "ntp", "sampling", "sensors", "actuators")
-_TOP = _TOP + ("model_keys", "link", "outbox")
+POWER_FIELDS = {
+    "radio_s": (60, 86400, 3600),  # the radio is switched on at least so often: health, models, time
+    "awake_s": (5, 300, 30),  # and for so long at most
+}
+_TOP = ("device", "class", "fleet", "board", "gateway", "wifi", "clock", "ntp", "power", "sampling")
+_TOP = _TOP + ("sensors", "actuators", "model_keys", "link", "outbox")
 
 
 def load(path=PATH):
@@ -117,12 +121,28 @@ def parse(data):
     _sampling(config, data.get("sampling"))
     _wiring(config, data)
     config.model_keys = _model_keys(data.get("model_keys", []))
+    config.power = _power(config, data.get("power", {}))
     config.link = _fields("link", data.get("link", {}), LINK_FIELDS)
     config.outbox = _outbox(data.get("outbox", {}))
     for name in OTHER_FIELDS:
         low, high, default = OTHER_FIELDS[name]
         setattr(config, name, _integer(name, data.get(name, default), low, high))
     return config
+
+
+def _power(config, data):
+    """`mode`: True when the board sleeps deeply between its samples."""
+    _keys("power", data, ("mode", "radio_s", "awake_s"))
+    mode = data.get("mode", "always-on")
+    if mode not in ("always-on", "deep-sleep"):
+        raise ConfigError("power.mode", 'must be "always-on" or "deep-sleep"')
+    power = _fields("power", {name: data[name] for name in POWER_FIELDS if name in data}, POWER_FIELDS)
+    power["mode"] = mode == "deep-sleep"
+    if power["mode"] and config.period_ms < 10000:
+        raise ConfigError("sampling.period_ms", "must be 10000 or more for deep sleep")
+    if power["mode"] and config.actuators:
+        raise ConfigError("actuators", "do not work in deep sleep: outputs let go of their pins")
+    return power
 
 
 def _clock(config, clock, ntp):

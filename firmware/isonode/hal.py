@@ -147,6 +147,14 @@ def sleep_fed_ms(duration_ms):
         duration_ms -= piece_ms
 
 
+CAN_DEEP_SLEEP = hasattr(machine, "deepsleep") and not IS_RP2  # RP2 has no memory that survives it
+
+
+def deep_sleep(duration_ms):
+    """Switch off until a timer starts the board anew, with the cause RESET_DEEP_SLEEP. Does not return."""
+    machine.deepsleep(duration_ms)
+
+
 def reset():
     """Restart the board as after a reset pulse."""
     machine.reset()

@@ -138,6 +138,23 @@ class Link:
                 left = min(left, port.ticks_diff(self._linger_until, now))
         return left if left > 0 else 0
 
+    def is_quiet(self):
+        """Connected, all said and all of it confirmed."""
+        done = self._outbox.floor() >= (self.boot, self.head_seq + 1)
+        return self.state == _UP and done and not self._dirty and not self._session.sending
+
+    def leave(self):
+        """End the session in good order, so that the broker does not publish the will. The next `step` begins anew."""
+        if self.state == _UP:
+            try:
+                self._session.put_disconnect()
+                self._session.flush()
+            except LinkError:
+                pass  # it was gone already
+        self._close_socket()
+        self.state = _PAUSE
+        self._until = self._port.net_ticks_ms()
+
     def renew(self):
         """The boot number is settled: say so in `meta`, and begin to send."""
         self._rounds = 0

@@ -109,10 +109,11 @@ class Models:
 
     # ---- start -----------------------------------------------------------------------------------------------------
 
-    def open(self, now_unix_s=None, crashed=False):
+    def open(self, now_unix_s=None, crashed=False, resumed=False):
         """Find the model to run. A provisioned container in slot A counts as in force once its signature is checked.
 
-        crashed: the run before ended in a crash or by the watchdog, which ends a trial.
+        crashed: the run before ended in a crash or by the watchdog, which ends a trial. resumed: a deep sleep is over,
+        which is no restart; `resume` gives back what a trial had come to.
         """
         durable.make_folder(self._folder)
         data = durable.load(self._path("state"), _MAGIC)
@@ -132,7 +133,7 @@ class Models:
         ) = struct.unpack(_STATE, data)
         self._digests = [first, second]
         if self._trial != _NONE:
-            self._resume_trial(crashed)
+            self._resume_trial(crashed, resumed)
             return
         self.current = self._stored(self._force)
         if self.current is None and self._force != _NONE:
@@ -148,9 +149,23 @@ class Models:
         self._standing_by = True
         self._report("committed", 0, b"", "safe_mode")
 
-    def _resume_trial(self, crashed):
+    def progress(self, net_ticks, ticks_diff):
+        """What a trial has come to, as four small integers that survive a deep sleep."""
+        waited_ms = 0 if self._since is None else ticks_diff(net_ticks, self._since)
+        return self._good, self._bad, 1 if self._ack_came else 0, max(0, waited_ms)
+
+    def resume(self, good, bad, ack_came, since, changed):
+        """Go on with a trial after a deep sleep; since: network ticks at which it would have begun without one."""
+        self.changed = changed != 0
+        self._good = good
+        self._bad = bad
+        self._ack_came = ack_came != 0
+        self._since = since
+
+    def _resume_trial(self, crashed, resumed):
         self.current = self._stored(self._trial)
-        self._boots += 1
+        if not resumed:
+            self._boots += 1
         if crashed:
             self._revert("crash")
         elif self.current is None:
@@ -158,7 +173,8 @@ class Models:
         elif self._boots > _TRIAL_BOOTS_MAX:
             self._revert("reboots")
         else:
-            self._try_save()
+            if not resumed:
+                self._try_save()
             self._report("trial", self._trial_sequence, self._digests[self._trial])
 
     def _provisioned(self, now_unix_s):

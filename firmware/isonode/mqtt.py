@@ -144,6 +144,10 @@ class Session(MQTTClient):
         """PINGREQ."""
         self.ping()
 
+    def put_disconnect(self):
+        """DISCONNECT: the broker then forgets the will (MQTT 3.1.1, clause 3.14.4)."""
+        self.sock.write(b"\xe0\x00")
+
     def wait_msg(self):
         """Stands in for the parent's blocking read: tells its subscribe() that a SUBACK came."""
         return SUBACK

@@ -19,60 +19,15 @@ are sealed, and put into frames of this boot that were sealed before the time wa
 This file must not know the network, the sensors, or how a clock is read.
 """
 
-from array import array
-
 from isocore.frame import COUNT_MAX, decode, encode
 from isocore.record import BOARD_CHANNEL, FAULT_CLEARED, HIGH_ON, LOST, SMALL_INT_MAX, is_event, is_report
 from isonode.entries import Batch, lost_frame
+from isonode.ring import Slots
 from isonode.segments import Counts, SegmentStore
 
 URGENT_RECORDS = 16  # alarm and fault records waiting to be sent ahead; past that the oldest only come in their turn
 _TREND_MAX = 0x7FFF  # i16 in the frame
 _EPOCH_AT = 18  # offset of the epoch fields in a frame, see isocore.frame
-
-
-class _Slots:
-    """Records in preallocated arrays, one element per field; moving one allocates nothing."""
-
-    def __init__(self, size):
-        self.size = size
-        self.seq = array("I", bytearray(4 * size))
-        self.kind = bytearray(size)
-        self.channel = bytearray(size)
-        self.value = array("i", bytearray(4 * size))
-        self.t_s = array("I", bytearray(4 * size))
-        self.t_ms = array("H", bytearray(2 * size))
-        self.trend = array("h", bytearray(2 * size))
-
-    def put(self, i, seq, kind, channel, value, t_s, t_ms, trend):
-        """Fill slot i."""
-        self.seq[i] = seq
-        self.kind[i] = kind
-        self.channel[i] = channel
-        self.value[i] = value
-        self.t_s[i] = t_s
-        self.t_ms[i] = t_ms
-        self.trend[i] = trend
-
-    def move(self, source, target):
-        """Copy slot `source` to slot `target`."""
-        self.seq[target] = self.seq[source]
-        self.kind[target] = self.kind[source]
-        self.channel[target] = self.channel[source]
-        self.value[target] = self.value[source]
-        self.t_s[target] = self.t_s[source]
-        self.t_ms[target] = self.t_ms[source]
-        self.trend[target] = self.trend[source]
-
-    def into(self, i, batch):
-        """Add slot i to a batch; False when the batch must be sealed first."""
-        return batch.add(
-            self.seq[i], self.kind[i], self.channel[i], self.value[i], self.t_s[i], self.t_ms[i], self.trend[i]
-        )
-
-    def first(self, i):
-        """First seq that slot i accounts for."""
-        return self.seq[i] - self.value[i] + 1 if self.kind[i] == LOST else self.seq[i]
 
 
 class Outbox:
@@ -110,10 +65,10 @@ class Outbox:
         self._key = key
         self._spill_records = max(1, min(spill_records, ram_records // 2))
         self._spill_age_s = spill_age_s
-        self._ring = _Slots(ram_records)
+        self._ring = Slots(ram_records)
         self._start = 0  # slot of the oldest record in RAM
         self._count = 0
-        self._ahead = _Slots(URGENT_RECORDS)  # copies, oldest first
+        self._ahead = Slots(URGENT_RECORDS)  # copies, oldest first
         self._ahead_count = 0
         self._ahead_sent = 0  # of these, handed out by next_urgent
         self._ack_boot = 0  # an ack for a later boot than the floor's, kept until the floor comes there
@@ -123,14 +78,15 @@ class Outbox:
 
     # ---- life ----
 
-    def open(self):
+    def open(self, same_boot=False):
         """Take stock of the flash. Returns False if it cannot be used: the outbox then works in RAM alone.
 
-        Raises `boot` above any boot found on flash: identities must never repeat.
+        Raises `boot` above any boot found on flash: identities must never repeat. same_boot: a deep sleep
+        is over, so records of this boot may lie there.
         """
         store = self._store
         usable = store.open()
-        if self.boot <= store.boot_last:
+        if self.boot < store.boot_last or (self.boot == store.boot_last and not same_boot):
             self.boot = store.boot_last + 1
         if not len(store):
             store.floor_boot = self.boot
@@ -143,6 +99,36 @@ class Outbox:
         durable = self.flush()
         self._store.close()
         return durable
+
+    # ---- across a deep sleep, in which RAM is lost and boot and seq go on (isonode.sleeper) ----
+
+    def records(self):
+        """What lies in RAM alone, oldest first: [(seq, kind, channel, value, t_s, t_ms, trend)]."""
+        ring = self._ring
+        return [ring.get((self._start + k) % ring.size) for k in range(self._count)]
+
+    def resume(self, next_seq, floor_boot, floor_seq):
+        """After `open`: seq goes on, and where nothing lies on flash so does the floor. `put_back` what was in RAM."""
+        self.next_seq = next_seq
+        if not len(self._store):
+            self._store.floor_boot = floor_boot
+            self._store.floor_seq = floor_seq
+
+    def put_back(self, seq, kind, channel, value, t_s, t_ms, trend):
+        """A record of `records`, in their order."""
+        self._ring.put((self._start + self._count) % self._ring.size, seq, kind, channel, value, t_s, t_ms, trend)
+        self._count += 1
+        if kind != LOST:
+            self._count_in(kind)
+
+    @property
+    def waiting(self):
+        """Records in RAM alone."""
+        return self._count
+
+    def age_s(self, now_s):
+        """Seconds since the oldest record in RAM, -1 when there is none."""
+        return now_s - self._ring.t_s[self._start] if self._count else -1
 
     # ---- hot path ----
 
@@ -169,15 +155,18 @@ class Outbox:
             i -= ring.size
         ring.put(i, seq, kind, channel, value, t_s, t_ms, trend)
         self._count += 1
+        self._count_in(kind)
+        if HIGH_ON <= kind <= FAULT_CLEARED:
+            self._send_ahead(seq, kind, channel, value, t_s, t_ms, trend)
+        return seq
+
+    def _count_in(self, kind):
         if is_report(kind):
             self.counts.reports += 1
         elif is_event(kind):
             self.counts.events += 1
-            if HIGH_ON <= kind <= FAULT_CLEARED:
-                self._send_ahead(seq, kind, channel, value, t_s, t_ms, trend)
         else:
             self.counts.windows += 1
-        return seq
 
     def _send_ahead(self, seq, kind, channel, value, t_s, t_ms, trend):
         self.urgent = True

@@ -58,6 +58,8 @@ def health(node):
         "config_error": node.settings.config_error,
         "link_error": node.link.last_error or None,
         "crash": crash.last_line() or None,
+        "wake_ms": node.sleeper.wake_ms if node.sleeper else None,
+        "radio_ms": node.sleeper.radio_ms if node.sleeper else None,
         "time_source": ("none", "rtc", "gateway", "sntp")[node.clock.source],
         "time_steps": node.clock.resyncs,
         "rssi_dbm": hal.rssi_dbm(),

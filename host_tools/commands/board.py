@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from host_tools import boards
+from host_tools.commands.battery import battery
 from host_tools.places import boards_folder
 
 _DIR = click.option(
@@ -29,6 +30,9 @@ def board() -> None:
       isotherm board show pico_w
       isotherm board new greenhouse --from esp32_devkitc
     """
+
+
+board.add_command(battery)
 
 
 @board.command("list")

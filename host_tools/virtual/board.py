@@ -343,7 +343,7 @@ class VirtualBoard:
             self._fleet.call(lambda: self._spawn(self.last_cause, to_prompt=True))
         elif cause in RESET_NAMES:
             self._publish({"event": "reset", "cause": RESET_NAMES[cause]})
-            self._restart_soon(cause, asked_for)
+            self._restart_soon(cause, asked_for or cause == DEEPSLEEP_RESET)
         else:
             with self._changed:
                 self._on = False

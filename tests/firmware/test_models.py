@@ -105,6 +105,35 @@ def test_a_trial_survives_restarts_but_not_for_ever(tmp_path: Path) -> None:
     assert opened(tmp_path).sequence == 5
 
 
+def test_a_crash_ends_a_trial_and_a_deep_sleep_does_not(tmp_path: Path) -> None:
+    committed(tmp_path, 5).offer(container(6))
+    for _ in range(5):  # more than the restarts that a trial may take
+        models = Models(str(tmp_path / "model"), [KEY.public_key], IDENTITY, 3, TIMEOUT_MS)
+        models.open(None, False, True)
+        assert models.on_trial and models.sequence == 6
+    models.resume(2, 0, 1, 0, 0)
+    assert models.progress(7, diff) == (2, 0, 1, 7)
+    models.on_sample()
+    assert not models.step(8, diff) and not models.on_trial, "what the trial had come to counts"
+    assert models.offer(container(7))
+    crashed = Models(str(tmp_path / "model"), [KEY.public_key], IDENTITY, 3, TIMEOUT_MS)
+    crashed.open(None, True)
+    assert crashed.sequence == 6 and crashed.state["reason"] == "crash" and not crashed.on_trial
+    assert not crashed.offer(container(7)), "what brought the board down is not tried again"
+
+
+def test_safe_mode_runs_the_defaults_and_still_guards_the_sequence(tmp_path: Path) -> None:
+    models = committed(tmp_path, 5)
+    models.stand_by()
+    assert models.current is None and models.sequence == 0 and models.state["reason"] == "safe_mode"
+    assert not models.offer(container(5)) and models.state["reason"] == "sequence"
+    assert models.offer(container(6)) and models.sequence == 6
+    for _ in range(3):
+        models.on_out_of_range()
+    assert models.step(0, diff) and models.current is None, "reverted to the defaults, not to the model in force"
+    assert opened(tmp_path).sequence == 5
+
+
 def test_a_newer_model_replaces_one_on_trial(tmp_path: Path) -> None:
     models = committed(tmp_path, 5)
     assert models.offer(container(6)) and models.offer(container(7))
