@@ -16,7 +16,7 @@ from gateway.sinks.base import Sink
 from gateway.sinks.make import make_sink, make_tuning
 from gateway.sinks.proxy import Proxy, find
 from tests.contract.test_sinks import real_batch
-from tests.support.proxy import ConnectProxy
+from tests.support.http_proxy import ConnectProxy
 from tests.support.tls import Authority
 from tests.support.uplink import ReceiverProcess
 
