@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import random
+import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -383,3 +385,12 @@ def test_a_table_with_a_mistake_is_refused_by_name(table: dict[str, Any], said: 
         parse(Path("gateway.toml"), {"third_party": {"x": table}})
     assert said in str(refused.value)
     assert "third_party.x." in str(refused.value)
+
+
+@pytest.mark.parametrize("page", ["third-party.md", "gateway.md"])
+def test_what_the_pages_show_can_be_used_as_it_stands(page: str) -> None:
+    text = (Path(__file__).resolve().parents[3] / "docs" / page).read_text(encoding="utf-8")
+    blocks = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
+    assert blocks
+    for block in blocks:
+        parse(Path("gateway.toml"), tomllib.loads(block))
