@@ -15,12 +15,11 @@ from gateway.alarms import CLEARED, RAISED, SEVERITIES, Change, described
 from gateway.config import Config
 from gateway.config.rules import rules as complete
 from gateway.errors import GatewayError
-from gateway.follow import Follower, in_order_of_arrival
+from gateway.follow import Follower, again
 from gateway.messages import Committed, DeviceInfo, Notice, StoreState
 from gateway.metrics import GAUGE, Family, Metrics
 from gateway.own import Own, OwnDevice
 from gateway.rules import DURABLE_WAIT_S, FOLLOWER, Rules
-from gateway.sinks.https import post_json
 from gateway.store import AlarmReader, Reader, Store
 from isocore.record import HIGH_OFF, HIGH_ON
 
@@ -79,8 +78,7 @@ class Alarms:
             self._rules.store_state(self._state)
         place = self._kept.follower(FOLLOWER)
         start_row = head_row + 1 if place is None else place
-        if place is not None:
-            rows, _ = in_order_of_arrival(self._rows, max(1, place - _PRIME_ROWS), place - 1)
+        for rows in again(self._rows, max(1, start_row - _PRIME_ROWS), start_row - 1 if place is not None else 0):
             self._rules.prime(rows)
         self._make_tellers()
         self._follower = Follower(FOLLOWER, self._rows, self._rules, start_row, head_row)
@@ -89,6 +87,8 @@ class Alarms:
     def _make_tellers(self) -> None:
         for name, output in self._config.outputs.items():
             if output.type == "webhook":
+                from gateway.sinks.https import post_json  # the HTTP client costs memory: only where it is wanted
+
                 send = lambda notice, o=output: post_json(o.url, notice.event.encode(), o.timeout_s)  # noqa: E731
             elif output.type == "command":
                 send = lambda notice, o=output: run_command(o, notice)  # noqa: E731

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Iterator
 from typing import Protocol
 
 from gateway.errors import StoreUnusable
@@ -110,3 +111,11 @@ def in_order_of_arrival(source: Rows, first_row: int, head_row: int) -> tuple[li
             last_row = min(last_row, rows[-1].row)
         found += rows
     return sorted((row for row in found if row.row <= last_row), key=lambda row: row.row), last_row + 1
+
+
+def again(source: Rows, first_row: int, last_row: int) -> Iterator[list[Row]]:
+    """All rows from `first_row` to `last_row`, a step at a time: for whoever forgot what they said."""
+    row = first_row
+    while row <= last_row:
+        rows, row = in_order_of_arrival(source, row, last_row)
+        yield rows

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from gateway import wire as up
 from gateway.batcher import Batcher, Policy
-from gateway.follow import Follower
+from gateway.follow import STEP_ROWS, Follower, again
 from gateway.messages import LANE_BACKFILL, LANE_LIVE, LANE_WINDOWS, Batch, FrameIn, MetaIn, Record, WindowRow
 from gateway.policy import ALARMS, RAW, WINDOWS, Pattern, Selector, UploadPolicy
 from gateway.remake import remake
@@ -377,3 +377,13 @@ def test_the_follower_is_woken_by_commits(rig: Rig) -> None:
     assert rig.follower.alive
     rig.follower.stop(5)
     assert rig.follower.behind_rows == 0
+
+
+def test_rows_read_again_are_all_of_them_in_order_of_arrival(rig: Rig) -> None:
+    count = 2 * STEP_ROWS + 500
+    for first in range(1, count, 250):
+        frame = [at(seq, seq, seq, HIGH_ON if seq % 7 == 0 else DELTA) for seq in range(first, first + 250)]
+        rig.harness.put(sent(*frame))
+    steps = list(again(rig.reader, 3, count - 2))
+    assert [row.row for rows in steps for row in rows] == list(range(3, count - 1))
+    assert len(steps) > 1
