@@ -25,8 +25,8 @@ TRIAL_S = 180.0  # three starts that end in a watchdog's reset take longer; then
 SPARE_BYTES = 32_768  # left free for boot numbers, the crash log and littlefs itself
 LOADER_NEW = "/boot.py.new"
 _ROOT_FILES = ("/main.py", "/names.txt")
-_ROOT_PREFIXES = ("/isocore/", "/isonode/", "/lib/umqtt/")
-_ROOT_FOLDERS = ("/isonode/sensors", "/isonode", "/isocore", "/lib/umqtt")
+_ROOT_PREFIXES = ("/cold/", "/isocore/", "/isonode/", "/lib/umqtt/")
+_ROOT_FOLDERS = ("/cold", "/isonode/sensors", "/isonode", "/isocore", "/lib/umqtt")
 _UPLOAD_TRIES = 2
 
 Say = Callable[[str], None]

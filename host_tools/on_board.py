@@ -66,7 +66,7 @@ def walk(p):
    walk(q)
   else:
    look(q)
-for p in ('/a', '/b', '/isocore', '/isonode', '/lib/umqtt'):
+for p in ('/a', '/b', '/cold', '/isocore', '/isonode', '/lib/umqtt'):
  walk(p)
 for p in ('/boot.py', '/main.py', '/names.txt'):
  try:

@@ -23,7 +23,7 @@ from host_tools.errors import HostError, InputError
 NEW_PATH = "/config.new"
 SECRETS = {"wifi.password": "ISOTHERM_WIFI_PASSWORD", "gateway.password": "ISOTHERM_GATEWAY_PASSWORD"}
 # Stays at a wipe: the firmware, wherever it lies, and the boot numbers, which must never come again.
-KEPT = ("boot.py", "slot", "a", "b", "boot.a", "boot.b", "main.py", "isocore", "isonode", "lib", "names.txt")
+KEPT = ("boot.py", "slot", "a", "b", "boot.a", "boot.b", "main.py", "cold", "isocore", "isonode", "lib", "names.txt")
 
 
 class ProvisionRefused(HostError):
