@@ -276,18 +276,6 @@ class Node:
         self._urgent = False
         self.outbox.flush_urgent()
 
-    def reading_round(self):
-        """True while a sensor of the present round is still to be read."""
-        return True in self._pending
-
-    def sleep_ms(self, now):
-        """Board time until the next round."""
-        return hal.ticks_diff(self._due, now)
-
-    def due(self, ticks):
-        """The next round begins at these ticks."""
-        self._due = ticks
-
     def _due_ms(self, now):
         """Board time until the next round or the next reading, -1 if there is none to wait for."""
         due_ms = -1 if self.strobe is not None else max(0, hal.ticks_diff(self._due, now))

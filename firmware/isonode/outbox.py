@@ -100,36 +100,6 @@ class Outbox:
         self._store.close()
         return durable
 
-    # ---- across a deep sleep, in which RAM is lost and boot and seq go on (isonode.sleeper) ----
-
-    def records(self):
-        """What lies in RAM alone, oldest first: [(seq, kind, channel, value, t_s, t_ms, trend)]."""
-        ring = self._ring
-        return [ring.get((self._start + k) % ring.size) for k in range(self._count)]
-
-    def resume(self, next_seq, floor_boot, floor_seq):
-        """After `open`: seq goes on, and where nothing lies on flash so does the floor. `put_back` what was in RAM."""
-        self.next_seq = next_seq
-        if not len(self._store):
-            self._store.floor_boot = floor_boot
-            self._store.floor_seq = floor_seq
-
-    def put_back(self, seq, kind, channel, value, t_s, t_ms, trend):
-        """A record of `records`, in their order."""
-        self._ring.put((self._start + self._count) % self._ring.size, seq, kind, channel, value, t_s, t_ms, trend)
-        self._count += 1
-        if kind != LOST:
-            self._count_in(kind)
-
-    @property
-    def waiting(self):
-        """Records in RAM alone."""
-        return self._count
-
-    def age_s(self, now_s):
-        """Seconds since the oldest record in RAM, -1 when there is none."""
-        return now_s - self._ring.t_s[self._start] if self._count else -1
-
     # ---- hot path ----
 
     def append(self, kind, channel, value, t_s, t_ms, trend=0):

@@ -28,10 +28,6 @@ class Slots:
         self.t_ms[i] = t_ms
         self.trend[i] = trend
 
-    def get(self, i):
-        """Slot i as a tuple, in the order of `put`."""
-        return (self.seq[i], self.kind[i], self.channel[i], self.value[i], self.t_s[i], self.t_ms[i], self.trend[i])
-
     def move(self, source, target):
         """Copy slot `source` to slot `target`."""
         self.seq[target] = self.seq[source]

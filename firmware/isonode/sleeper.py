@@ -20,6 +20,7 @@ from array import array
 
 from micropython import const
 
+from isocore.record import LOST
 from isonode import hal, rtc
 from isonode.health import COUNTERS
 
@@ -56,6 +57,38 @@ def _fill(thing, values):
             setattr(thing, name, next(values))
         elif hasattr(value, "__dict__") and name != "params":
             _fill(value, values)
+
+
+# The outbox's RAM lives here as well: boards that never sleep would otherwise carry this code in their heap.
+
+
+def _records(outbox):
+    """What lies in RAM alone, oldest first: [(seq, kind, channel, value, t_s, t_ms, trend)]."""
+    ring = outbox._ring
+    out = []
+    for k in range(outbox._count):
+        i = (outbox._start + k) % ring.size
+        out.append(
+            (ring.seq[i], ring.kind[i], ring.channel[i], ring.value[i], ring.t_s[i], ring.t_ms[i], ring.trend[i])
+        )
+    return out
+
+
+def _resume(outbox, next_seq, floor_boot, floor_seq):
+    """After `open`: seq goes on, and where nothing lies on flash so does the floor."""
+    outbox.next_seq = next_seq
+    if not len(outbox._store):
+        outbox._store.floor_boot = floor_boot
+        outbox._store.floor_seq = floor_seq
+
+
+def _put_back(outbox, seq, kind, channel, value, t_s, t_ms, trend):
+    """A record of `_records`, in their order."""
+    ring = outbox._ring
+    ring.put((outbox._start + outbox._count) % ring.size, seq, kind, channel, value, t_s, t_ms, trend)
+    outbox._count += 1
+    if kind != LOST:
+        outbox._count_in(kind)
 
 
 class Sleeper:
@@ -139,7 +172,7 @@ class Sleeper:
             _fill(one, values)
         now = clock.advance()
         until_due_ms = (head[8] - clock.s) * 1000 + small[1] - clock.ms
-        node.due(hal.ticks_add(now, until_due_ms))
+        node._due = hal.ticks_add(now, until_due_ms)
 
     @staticmethod
     def _slept_ms(wall_s, wall_ms, asked_ms, clock):
@@ -153,10 +186,10 @@ class Sleeper:
 
     def _restore_records(self, node, state, at, records, head):
         outbox = node.outbox
-        outbox.resume(head[3], head[5], head[6])
+        _resume(outbox, head[3], head[5], head[6])
         for _ in range(records):
             seq, kind, channel, value, t_s, t_ms, trend = struct.unpack_from(_RECORD, state, at)
-            outbox.put_back(seq, kind, channel, value, t_s, t_ms, trend)
+            _put_back(outbox, seq, kind, channel, value, t_s, t_ms, trend)
             at += struct.calcsize(_RECORD)
         node.link.head_seq = head[3] - 1
         node.link.hurry_seq = head[4]
@@ -167,7 +200,7 @@ class Sleeper:
     def consider(self):
         """Called once a turn: switch the radio, or sleep, when the round of readings is over. May not return."""
         node = self._node
-        if node.reading_round():
+        if True in node._pending:
             return
         now = hal.net_ticks_ms()
         if self.radio:
@@ -194,9 +227,9 @@ class Sleeper:
             return True
         if outbox.held_events or outbox.used_bytes or (node.models.on_trial and outbox.held):
             return True
-        if outbox.waiting >= self._settings.outbox["spill_records"]:
+        if outbox._count >= self._settings.outbox["spill_records"]:
             return True
-        age_s = outbox.age_s(now_s)
+        age_s = now_s - outbox._ring.t_s[outbox._start] if outbox._count else -1
         return age_s >= 0 and age_s * 1000 >= node.link.linger_ms
 
     def _is_done(self, now):
@@ -229,7 +262,7 @@ class Sleeper:
     def _sleep(self):
         node = self._node
         now = node.clock.advance()
-        sleep_ms = node.sleep_ms(now)
+        sleep_ms = hal.ticks_diff(node._due, now)
         if sleep_ms < _SLEEP_MS_MIN:
             return
         awake_ms = hal.ticks_diff(hal.ticks_ms(), self._woke)
@@ -259,7 +292,7 @@ class Sleeper:
         wall_s, wall_ms = hal.wall()
         floor_boot, floor_seq = outbox.floor()
         due_ms = clock.ms + sleep_ms
-        records = outbox.records()
+        records = _records(outbox)
         values = [node.counters[name] for name in COUNTERS]
         counts = outbox.counts
         values += [counts.acked_reports, counts.acked_events, counts.acked_windows]
