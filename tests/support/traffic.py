@@ -113,6 +113,9 @@ class Traffic:
         self.thread.join(_TIMEOUT_S)
 
 
+RULES_DEVICE = "gw-test-rules"
+
+
 def reconcile(fault: str, how: str, made: dict[str, int], daemon: Daemon, cloud: FakeCloud) -> Counts:
     """Wait for the uploads, end the daemon, count all three sides, and hold them against each other."""
     wait_for(lambda: _pending(daemon) == 0, timeout_s=_TIMEOUT_S, what="the uploads")
@@ -121,10 +124,11 @@ def reconcile(fault: str, how: str, made: dict[str, int], daemon: Daemon, cloud:
     assert ledger["differences"] == []
     totals = ledger["ledger"]["totals"]
     assert (totals["conflicts"], totals["lost"], totals["gap"]) == (0, 0, 0)
-    identities = sum(entry["identities"] for entry in ledger["rows"].values())
-    assert identities == totals["stored"]
+    assert sum(entry["identities"] for entry in ledger["rows"].values()) == totals["stored"]
+    # Some faults raise alarms of the gateway's rules, which go up as records of its own device.
+    identities = sum(entry["identities"] for name, entry in ledger["rows"].items() if name != RULES_DEVICE)
     boards = sum(made.values())
-    rows = cloud.rows()
+    rows = [row for row in cloud.rows() if row[0] != RULES_DEVICE]
     expected = {(device, 1, seq) for device, last in made.items() for seq in range(1, last + 1)}
     assert set(rows) <= expected, "the cloud has what no board made"
     lost, doubled = len(expected - set(rows)), len(rows) - len(set(rows))
