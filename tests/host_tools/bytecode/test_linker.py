@@ -187,12 +187,14 @@ def test_modules_merge_and_lazy_ones_stay() -> None:
 
 
 def test_overlays_do_the_same_and_take_what_only_they_use(tmp_path: Path) -> None:
-    made = linked(cold=COLD).files
+    whole = linked(cold=COLD)
+    made = whole.files
     assert run(tmp_path / "linked", dict(made)) == run(tmp_path / "sources", SOURCES)
     assert {"cold/shed.py", "cold/loft.py"} <= set(made)
     assert "class" in made["cold/loft.py"] and made["node/app.py"].count("class ") == 5  # Adder went along
-    assert "f2" in made["cold/loft.py"]
-    assert "'cold.loft', 'f2'" not in made["node/app.py"]  # _half has no stub: only total calls it
+    half = next(name for name, long in whole.names.items() if long == "Holder._half").removeprefix("loft.")
+    assert f"def {half}(" in made["cold/loft.py"]
+    assert f"'cold.loft', '{half}'" not in made["node/app.py"]  # _half has no stub: only total calls it
 
 
 @pytest.mark.parametrize(
@@ -223,12 +225,26 @@ def test_own_names_are_short_and_those_of_others_stay() -> None:
     assert "start_value" not in everything and "scale_factor" not in everything and "resolve_name" not in everything
     for stays in ("alpha_field", "Refused", "NodeError", "ticks_ms", "main"):
         assert stays in everything
-    assert len(set(made.names)) == len(made.names)
+
+
+def test_names_that_never_meet_share_a_short_one_and_others_do_not() -> None:
+    """Two classes share; one class with its base does not, nor does what is set from outside."""
+    shapes = "class Near:\n    def __init__(self):\n        self.first_own = self.second_own = 1\n"
+    shapes += "class Nearer(Near):\n    def grown(self):\n        self.third_own = self.first_own + self.second_own\n"
+    shapes += "class Far:\n    def __init__(self):\n        self.fourth_own = 5\n"
+    app = "from node.figures import Far, Nearer\nLIMIT_FOR_SCRIPTS = 3\ndef main(count):\n    near = Nearer()\n"
+    app += "    near.given_later = 2\n    near.grown()\n    far = Far()\n"
+    app += "    print(near.first_own, near.third_own, near.given_later, far.fourth_own)\n"
+    made = linked({**SOURCES, "node/figures.py": shapes, "node/app.py": app})
+    short = {long: name for name, several in made.names.items() for long in several.split("/")}
+    assert short["fourth_own"] in {short[name] for name in ("grown", "first_own", "second_own")}
+    assert len({short[name] for name in ("first_own", "second_own", "third_own", "given_later")}) == 4
+    assert short["given_later"] != short["fourth_own"]
 
 
 def test_tracebacks_can_be_read_again() -> None:
     made = linked()
-    short = {long: name for name, long in made.names.items()}
+    short = {long: name for name, several in made.names.items() for long in several.split("/")}
     text = f"Traceback:\n  File \"node/app.py\", line 1, in {short['parse_it']}\nAttributeError: no '{short['grow']}'\n"
     back = names.from_text(names.to_text(made.names))
     assert "in parse_it\n" in names.readable(text, back) and "'grow'" in names.readable(text, back)
