@@ -62,6 +62,7 @@ class Node:
             (settings.fleet, settings.device, settings.device_class, report.FIRMWARE_VERSION),
             settings.trial_samples,
             settings.trial_timeout_ms,
+            settings.root_key,
         )
         self.poll = hal.poller()
         self.session = Session(
@@ -72,6 +73,7 @@ class Node:
         self._be(boot)
         self.link.on_ack = self._on_ack
         self.link.on_model = self._on_model
+        self.link.on_keys = self._on_keys
         self.health = Health(settings.health_s)
         self.filters = [ChannelFilter(ChannelParams()) for _ in settings.channels]
         self.outputs = None if safe else _outputs(settings.actuators, cause == hal.RESET_POWER_ON)
@@ -354,6 +356,9 @@ class Node:
                 self._out_before[i] = self.filters[i].fault_code == FAULT_RANGE
                 self.filters[i].renew()
             self._use_model()
+
+    def _on_keys(self, container):
+        self.models.offer_list(container)
 
     def _describe(self, leaf):
         return report.message(self, leaf)

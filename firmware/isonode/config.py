@@ -51,7 +51,7 @@ POWER_FIELDS = {
     "awake_s": (5, 300, 30),  # and for so long at most
 }
 _TOP = ("device", "class", "fleet", "board", "gateway", "wifi", "clock", "ntp", "power", "sampling")
-_TOP = _TOP + ("sensors", "actuators", "model_keys", "link", "outbox")
+_TOP = _TOP + ("sensors", "actuators", "model_keys", "root_key", "link", "outbox")
 
 
 def load(path=PATH):
@@ -122,6 +122,7 @@ def parse(data):
     _wiring(config, data)
     config.model_keys = _model_keys(data.get("model_keys", []))
     config.power = _power(config, data.get("power", {}))
+    config.root_key = _root_key(data)
     config.link = _fields("link", data.get("link", {}), LINK_FIELDS)
     config.outbox = _outbox(data.get("outbox", {}))
     for name in OTHER_FIELDS:
@@ -217,3 +218,12 @@ def _model_keys(data):
         _keys(where, item, ("id", "key"))
         found.append(_hex(where + ".key", item.get("key"), 64))
     return found
+
+
+def _root_key(data):
+    """The fleet's root, which says by signed lists which keys may sign models; None: `model_keys` says so."""
+    if "root_key" not in data:
+        return None
+    if data.get("model_keys"):
+        raise ConfigError("model_keys", "are for a board without root_key")
+    return _hex("root_key", data["root_key"], 64)

@@ -50,8 +50,10 @@ class Link:
         self._topic = {leaf: topics.topic(config.device, leaf) for leaf in topics.BOARD_LEAVES}
         self._ack_topic = self._topic[topics.ACK].encode()
         self._model_topic = self._topic[topics.MODEL_SET].encode()
+        self._keys_topic = self._topic[topics.KEYS_SET].encode() if config.root_key else None
         session.set_last_will(self._topic[topics.STATUS], b"offline", True)
         self.on_model = None  # called with a memoryview of a model/set message, valid until it returns
+        self.on_keys = None  # the same for keys/set
         self.on_ack = None  # called with (unix seconds, ms) of each of the gateway's acks
         self.on_known = None  # called with the highest boot the gateway knows, its answer to a meta without a floor
         self.describe = None  # called with a leaf, returns the bytes of its retained message, or None for none
@@ -232,15 +234,17 @@ class Link:
         self._polled_out = False
 
     def _step_greeting(self, now):
-        """GREETING: until CONNACK. _SUBSCRIBING: until both subscriptions are granted."""
+        """GREETING: until CONNACK. _SUBSCRIBING: until all subscriptions are granted."""
         self._session.receive(self._message)
         if self.state == _GREETING:
             if self._session.flush() and self._session.accepted:
                 self.state = _SUBSCRIBING
                 self._session.put_subscribe(self._ack_topic)
+                if self._keys_topic:  # before the models that its keys sign
+                    self._session.put_subscribe(self._keys_topic)
                 self._session.put_subscribe(self._model_topic)
                 self._session.flush()
-        elif self._session.flush() and self._session.granted >= 2:
+        elif self._session.flush() and self._session.granted >= (3 if self._keys_topic else 2):
             self._came_up(now)
             return
         if self._passed(now, self._until):
@@ -414,6 +418,9 @@ class Link:
         elif topic == self._model_topic:
             if payload and self.on_model is not None:
                 self.on_model(payload)
+        elif topic == self._keys_topic:
+            if payload and self.on_keys is not None:
+                self.on_keys(payload)
         else:
             self.bad_messages += 1
 

@@ -4,6 +4,9 @@ Order of writes for a new model: container into the free slot, read back, then t
 in force. A cut before the state file is replaced leaves the old model, one after it leaves the new one on trial; the
 slot in force is never written. The state file holds the SHA-256 of each slot, so a slot that rotted is never run.
 
+Which keys may sign is the word of the fleet's root (trust.py), or, on boards without one, of the configuration. A key
+that is withdrawn signs nothing new, and the sequences it has signed bind no more (docs/adr/0012); what runs stays.
+
 Trial: committed after `trial_samples` good samples and one ack of the gateway since; reverted, with the reason, when as
 many readings are out of its range first, when the ack does not come in time, or when the board restarted
 _TRIAL_BOOTS_MAX times meanwhile. A reverted sequence is not tried again. Knows no filter, no topic and no clock but the
@@ -25,6 +28,8 @@ _TRIAL_BOOTS_MAX = const(3)
 _SLOTS = ("a.bin", "b.bin")
 _NONE = const(255)
 _MAGIC = b"IMS1"
+_SIGNER_AT = const(8)  # isocore.sign: the signer's key id in a container
+_SIGNER_BYTES = const(8)
 # isocore.sign, which is loaded only to verify
 _HEADER_BYTES = const(18)
 _SIGNATURE_BYTES = const(64)
@@ -61,18 +66,22 @@ def _digest(path):
 
 
 def _forget():
-    """What verified a model is not needed until the next one comes."""
-    lazy.forget("isocore.sign")
-    lazy.forget("isocore.payload")
+    """What verified a model or a list is not needed until the next one comes."""
+    for name in ("isocore.sign", "isocore.payload", "isocore.keylist", "isonode.trust"):
+        lazy.forget(name)
 
 
 class Models:
     """`current`: the isocore Model that runs (on trial or not), or None for the built-in defaults."""
 
-    def __init__(self, folder, keys, identity, trial_samples, trial_timeout_ms):
-        """identity: (fleet, device, device class, firmware version); keys: trusted public keys, 64 bytes each."""
+    def __init__(self, folder, keys, identity, trial_samples, trial_timeout_ms, root_key=None):
+        """identity: (fleet, device, device class, firmware version); root_key: signs the list of trusted keys; keys:
+        trusted where there is no root. Public keys have 64 bytes."""
         self._folder = folder
         self._keys = keys
+        self._root_key = root_key
+        self._list = 0  # version of the list in force
+        self._list_refused = ""
         self._identity = identity
         self._samples = trial_samples
         self._timeout_ms = trial_timeout_ms
@@ -116,6 +125,8 @@ class Models:
         which is no restart; `resume` gives back what a trial had come to.
         """
         durable.make_folder(self._folder)
+        if self._root_key is not None:
+            self._take_list(None)
         data = durable.load(self._path("state"), _MAGIC)
         if data is None or len(data) != struct.calcsize(_STATE):
             self._provisioned(now_unix_s)
@@ -182,7 +193,7 @@ class Models:
         if container is None:
             return
         try:
-            self.current = self._verified(container, now_unix_s)
+            self.current = self._verified(container, self._trusted(), now_unix_s)
         except ModelRefused as refusal:
             self._report("refused", 0, hashlib.sha256(container).digest(), refusal.reason)
             return
@@ -225,8 +236,9 @@ class Models:
             return False
         gc.collect()
         try:
-            offered = self._verified(container, now_unix_s)
-            if offered.sequence <= max(self._force_sequence, self._trial_sequence):
+            keys = self._trusted()
+            offered = self._verified(container, keys, now_unix_s)
+            if offered.sequence <= self._floor(keys):
                 raise ModelRefused("sequence", "not above the stored one")
             if offered.sequence == self._reverted_sequence:
                 raise ModelRefused("reverted", "tried before")
@@ -252,11 +264,78 @@ class Models:
         self._report("trial", offered.sequence, digest)
         return True
 
-    def _verified(self, container, now_unix_s):
+    def _trusted(self):
+        """The keys that may sign now."""
+        if self._root_key is None:
+            return self._keys
+        from isonode import trust
+
+        return trust.kept(self._folder, self._root_key)[1]
+
+    def _floor(self, keys):
+        """The sequence that a new model must be above: of what runs, unless who signed it was withdrawn since."""
+        floor = 0
+        if self._force_sequence and not self._is_disowned(self._force, keys):
+            floor = self._force_sequence
+        if self._trial_sequence > floor and not self._is_disowned(self._trial, keys):
+            floor = self._trial_sequence
+        return floor
+
+    def _is_disowned(self, slot, keys):
+        """True when a slot is whole and its signer is none of `keys`."""
+        from isocore import sign
+
+        path = self._path(_SLOTS[slot])
+        if _digest(path) != self._digests[slot]:
+            return False
+        signer = _read(path)[_SIGNER_AT : _SIGNER_AT + _SIGNER_BYTES]
+        return not any(sign.key_id(key) == signer for key in keys)
+
+    def offer_list(self, container):
+        """A list of model keys came, as bytes or a memoryview. The one in force is recognised and costs nothing."""
+        if self._root_key is not None:
+            gc.collect()
+            self._take_list(container)
+
+    def _take_list(self, container):
+        """container: None for the file that provisioning leaves, and to find what is in force."""
+        from isonode import trust
+
+        fleet = self._identity[0]
+        before = (self._list, self._list_refused)
+        try:
+            if container is not None:
+                version = trust.take(self._folder, self._root_key, fleet, container)
+            else:
+                self._list = trust.kept(self._folder, self._root_key)[0]
+                version = trust.take_file(self._folder, self._root_key, fleet, self._folder + "-keys.isos")
+            if version:
+                self._list = version
+                self._refused_id = b""  # it may be good under these keys
+            self._list_refused = ""
+        except ModelRefused as refusal:
+            self._list_refused = refusal.reason
+        except MemoryError:
+            self._list_refused = "memory"
+        finally:
+            _forget()
+            gc.collect()
+        if (self._list, self._list_refused) != before:
+            self._say_list()
+
+    def _say_list(self):
+        """Beside the model: the version of the list in force, and why the last one was refused."""
+        self.state["keys"] = self._list
+        self.state.pop("keys_refused", None)
+        if self._list_refused:
+            self.state["keys_refused"] = self._list_refused
+        self.changed = True
+
+    def _verified(self, container, keys, now_unix_s):
         from isocore import payload, sign
 
         try:
-            content = sign.open_container(container, sign.KIND_MODEL, self._keys)
+            content = sign.open_container(container, sign.KIND_MODEL, keys)
         except SignatureError as error:
             raise ModelRefused(error.reason, str(error))
         try:
@@ -386,4 +465,6 @@ class Models:
         self.state = {"sequence": sequence, "state": state, "id": "".join("%02x" % b for b in digest[:8])}
         if reason is not None:
             self.state["reason"] = reason
+        if self._root_key is not None:
+            self._say_list()
         self.changed = True

@@ -37,6 +37,9 @@ EXIT_UNBALANCED = 3
 @click.option("--report", type=click.Path(path_type=Path), help="Write the report as JSON to this file.")
 @click.option("--no-faults", is_flag=True, help="Leave out the receiver's outage and the gateway's kill.")
 @click.option("--seed", type=int, default=1, show_default=True, help="Seed of the simulated rooms.")
+@click.option(
+    "--plaintext-for-tests", "plaintext", is_flag=True, help="No TLS on any link. For tests on one machine only."
+)
 @click.option("--keep", is_flag=True, help="Keep the run's folder: stores, logs, flash images.")
 def demo(
     boards: int | None,
@@ -46,6 +49,7 @@ def demo(
     report: Path | None,
     no_faults: bool,
     seed: int,
+    plaintext: bool,
     keep: bool,
 ) -> int:
     """Run virtual boards, broker, gateway and receiver together, and reconcile their books.
@@ -81,10 +85,11 @@ def demo(
     worth_keeping = keep
     try:
         check_disk(workdir, len(plan.boards))
-        with Stack(plan, workdir) as stack, Display(console) as display:
+        with Stack(plan, workdir, plaintext=plaintext) as stack, Display(console) as display:
             if stack.interpreter.notice:
                 display.say(stack.interpreter.notice)
             display.say(_headline(plan))
+            display.say(stack.links.notice)
             stack.make_boards()
             stack.start_services()
             worth_keeping = True

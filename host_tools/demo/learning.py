@@ -11,10 +11,10 @@ from pathlib import Path
 
 from host_tools import rollout
 from host_tools.cloud.store_read import CloudReader
+from host_tools.demo.links import Links
 from host_tools.demo.plan import FLEET, Plan
 from host_tools.errors import HostError, RetryableError, TrainingRefused
 from host_tools.history import History, from_store
-from host_tools.keys.signing import SigningKey
 from host_tools.train import Goal, Rules, TrainedModel, train_one
 from isocore.model import FIELDS
 
@@ -36,7 +36,7 @@ class Rollout:
 
 
 def train_and_push(
-    plan: Plan, cloud_dir: Path, key: SigningKey, broker_port: int, timeout_s: float, trained_now: Callable[[], None]
+    plan: Plan, cloud_dir: Path, links: Links, broker_port: int, timeout_s: float, trained_now: Callable[[], None]
 ) -> Rollout:
     """Train one model a class or a board, push each to its boards, and wait for their word.
 
@@ -51,7 +51,7 @@ def train_and_push(
         return Rollout("no model could be trained: boards go on with what they have", notes)
     containers: dict[str, bytes] = {}
     for target, result in trained.items():
-        container = key.sign(result.payload)
+        container = links.key.sign(result.payload)
         for board in plan.boards:
             if target in (f"device:{board.name}", f"class:{board.device_class}"):
                 containers[board.name] = container
@@ -62,7 +62,7 @@ def train_and_push(
         if name == _TEMPERATURE
     )
     try:
-        states = rollout.push("127.0.0.1", broker_port, containers, timeout_s)
+        states = rollout.push("127.0.0.1", broker_port, containers, timeout_s, tls=links.tls)
     except RetryableError as error:
         return Rollout("the model could not be pushed", [*notes, str(error)], error_milli)
     taken = [name for name, state in states.items() if state.state == "committed"]

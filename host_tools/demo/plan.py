@@ -6,7 +6,7 @@ Turns options into plain data. Starts nothing and writes nothing but the rows ea
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,20 +83,18 @@ class BoardPlan:
             out.append({"type": "dht22", "pin": DHT22_PIN})
         return out
 
-    def configuration(self, broker_port: int, model_key: Mapping[str, str]) -> dict[str, Any]:
-        """The board's /config.json."""
+    def configuration(self) -> dict[str, Any]:
+        """The board's /config.json but for its links (links.py)."""
         return {
             "device": self.name,
             "class": self.device_class,
             "fleet": FLEET,
             "board": "virtual",
-            "gateway": {"host": "127.0.0.1", "port": broker_port},
             "wifi": {"ssid": "demo", "password": "demo-password"},
             "clock": "rtc",
             "sampling": {"strobe_pin": STROBE_PIN},
             "sensors": self.sensors(),
             "actuators": [],
-            "model_keys": [dict(model_key)],
             "link": {},
             "outbox": {"spill_age_s": SPILL_AGE_S},
         }

@@ -191,7 +191,7 @@ class Scenario:
             learning.train_and_push,
             self._plan,
             self._stack.cloud_dir,
-            self._stack.key,
+            self._stack.links,
             self._stack.broker_port,
             PUSH_TIMEOUT_S,
             self._resume,

@@ -6,22 +6,20 @@ Starts, stops and kills them, and looks at them from outside. It knows no timeli
 from __future__ import annotations
 
 import json
-import os
-import pwd
+import shlex
 import shutil
 import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from host_tools.demo.plan import EPOCH_UNIX_S, GATEWAY_ID, STROBE_PIN, BoardPlan, Plan
+from host_tools.demo.links import Links, PlainLinks, SecureLinks
+from host_tools.demo.plan import EPOCH_UNIX_S, FLEET, GATEWAY_ID, STROBE_PIN, BoardPlan, Plan
 from host_tools.demo.processes import Child, ProcessError, accepts_connections, broker_program, free_port
 from host_tools.errors import HostError
-from host_tools.keys import signing
 from host_tools.virtual.board import VirtualBoard
 from host_tools.virtual.fleet import VirtualFleet
 from host_tools.virtual.image import BoardFiles, ImageBuilder
@@ -33,17 +31,6 @@ UMQTT = ROOT / ".tools" / "umqtt"
 DISK_BYTES_MIN = 200_000_000
 DISK_BYTES_PER_BOARD = 2_000_000
 
-_BROKER_CONF = """\
-# Plaintext on loopback: the demo's own broker, gone when it ends.
-listener {port} 127.0.0.1
-allow_anonymous true
-persistence false
-max_queued_messages 10000
-set_tcp_nodelay true
-# The user that starts it: a change of user would cut the tie that ends the broker when the run is killed (prctl(2)).
-user {user}
-"""
-
 _GATEWAY_CONF = """\
 [gateway]
 id = "{gateway_id}"
@@ -53,17 +40,18 @@ data_dir = "store"
 host = "127.0.0.1"
 port = {broker_port}
 backoff_max_s = 0.5
-
+{mqtt}
 [metrics]
 listen = "127.0.0.1:{status_port}"
 
 [sinks.cloud]
 type = "https"
-url = "http://127.0.0.1:{cloud_port}"
+url = "{scheme}://127.0.0.1:{cloud_port}"
 live_age_s = {live_age_s}
 backoff_base_s = 0.2
 backoff_max_s = 1.0
-"""
+{sink}
+{more}"""
 
 
 def check_disk(folder: Path, boards: int) -> None:
@@ -79,7 +67,7 @@ def check_disk(folder: Path, boards: int) -> None:
 class Stack:
     """Everything that runs. A context manager: leaving it stops all, whatever happened."""
 
-    def __init__(self, plan: Plan, workdir: Path, live_age_s: float = 2.5) -> None:
+    def __init__(self, plan: Plan, workdir: Path, live_age_s: float = 2.5, *, plaintext: bool = False) -> None:
         self.plan = plan
         self.workdir = workdir
         self.broker_port = free_port()
@@ -87,10 +75,11 @@ class Stack:
         self.status_port = free_port()
         self.cloud_dir = workdir / "cloud"
         self.gateway_config = workdir / "gateway.toml"
-        self.key = signing.init(workdir / "keys")
-        self.broker = Child(
-            "mosquitto", [broker_program(), "-c", str(workdir / "mosquitto.conf")], workdir / "broker.log"
-        )
+        self._interpreter: Interpreter | None = None
+        self._program = broker_program()
+        self._pid_file = workdir / "mosquitto.pid"
+        self.links = self._make_links(plaintext)
+        self.broker = Child("mosquitto", [self._program], workdir / "broker.log")
         self.receiver = Child("the receiver", self._receiver_command(), workdir / "receiver.log")
         self.gateway = Child(
             "the gateway",
@@ -99,7 +88,6 @@ class Stack:
         )
         self.fleet = VirtualFleet()
         self.boards: dict[str, VirtualBoard] = {}
-        self._interpreter: Interpreter | None = None
         self._write_configurations(live_age_s)
 
     def __enter__(self) -> Stack:
@@ -112,19 +100,34 @@ class Stack:
             for child in (self.gateway, self.receiver, self.broker):
                 child.stop(timeout_s=5.0)
 
+    def _make_links(self, plaintext: bool) -> Links:
+        if plaintext:
+            return PlainLinks(self.workdir, self.broker_port)
+        if not self.interpreter.tls:
+            raise HostError(
+                f"{shlex.join(self.interpreter.command)} has no TLS, which boards of a fleet need: run `make setup`, "
+                "or name a standard build of MicroPython in MICROPYTHON"
+            )
+        count = len(self.plan.boards)
+        return SecureLinks(self.workdir, FLEET, GATEWAY_ID, self._program, self.broker_port, count, self._pid_file)
+
     def _receiver_command(self) -> list[str]:
         port = str(self.cloud_port)
-        return [sys.executable, "-m", "host_tools.cli", "cloud", "serve", "--data", str(self.cloud_dir), "--port", port]
+        command = [sys.executable, "-m", "host_tools.cli", "cloud", "serve", "--data", str(self.cloud_dir)]
+        return [*command, "--port", port, *self.links.receiver_options]
 
     def _write_configurations(self, live_age_s: float) -> None:
-        user = pwd.getpwuid(os.getuid()).pw_name
-        (self.workdir / "mosquitto.conf").write_text(_BROKER_CONF.format(port=self.broker_port, user=user))
+        mqtt, sink, more = self.links.gateway_tables()
         text = _GATEWAY_CONF.format(
             gateway_id=GATEWAY_ID,
             broker_port=self.broker_port,
             status_port=self.status_port,
             cloud_port=self.cloud_port,
             live_age_s=live_age_s,
+            scheme=self.links.scheme,
+            mqtt=mqtt,
+            sink=sink,
+            more=more,
         )
         self.gateway_config.write_text(text, encoding="ascii")
 
@@ -138,8 +141,10 @@ class Stack:
     # ---- starting
 
     def start_services(self) -> None:
-        """Broker, receiver and gateway, each ready before the next."""
+        """Broker, receiver and gateway, each ready before the next; the broker must know the boards by then."""
+        self.broker.command = [self._program, "-c", str(self.links.broker_conf())]
         self.broker.start(accepts_connections(self.broker_port))
+        self._pid_file.write_text(f"{self.broker.pid}\n", encoding="ascii")
         self.start_receiver()
         self.start_gateway()
 
@@ -155,25 +160,24 @@ class Stack:
             raise HostError("umqtt.simple is missing: run `make setup`")
         builder = ImageBuilder(self.interpreter, ROOT / ".tools" / "images")
         master = builder.master(ROOT / "firmware", [UMQTT])
-        public_key = self.key.public_key
-        model_key = {"id": signing.key_id_hex(public_key), "key": public_key.hex()}
         hardware = load_hardware()
         files = []
         for board in self.plan.boards:
             folder = self.workdir / "boards" / board.name
             folder.mkdir(parents=True)
             board.write_rows(folder / "rows.csv")
-            spec = self._spec(board, folder, model_key)
+            spec = self._spec(board, folder)
             virtual = VirtualBoard(spec, folder, self.interpreter, self.fleet, hardware)
             self.boards[board.name] = virtual
             files.append(BoardFiles(virtual.flash_path, spec.flash_files()))
         builder.make_boards(master, files)
 
-    def _spec(self, board: BoardPlan, folder: Path, model_key: Mapping[str, str]) -> BoardSpec:
-        configuration = board.configuration(self.broker_port, model_key)
+    def _spec(self, board: BoardPlan, folder: Path) -> BoardSpec:
+        configuration, secrets = self.links.board(board.configuration())
         return BoardSpec(
             device=board.name,
             config=configuration,
+            files=secrets,
             rows=folder / "rows.csv",
             devices=board.devices(),
             strobe_pin=STROBE_PIN,

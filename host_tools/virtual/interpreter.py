@@ -28,17 +28,23 @@ try:
     print("littlefs", int(hasattr(vfs, "VfsLfs2")))
 except ImportError:
     print("littlefs", 0)
+try:
+    import tls
+    print("tls", int(hasattr(tls, "SSLContext")))
+except ImportError:
+    print("tls", 0)
 """
 
 
 @dataclass(frozen=True)
 class Interpreter:
-    """A MicroPython that can play a board. notice: something its user should know, or ""."""
+    """A MicroPython that can play a board. notice: something its user should know, or ""; tls: it has that module."""
 
     command: tuple[str, ...]
     version: tuple[int, int, int]
     bits: int
     notice: str = ""
+    tls: bool = True
 
     def heap_option(self, heap_bytes: int) -> tuple[str, str]:
         """The option that caps the heap; `w` scales a 32-bit board's size to a wider word."""
@@ -102,4 +108,4 @@ def probe(command: tuple[str, ...], origin: str) -> Interpreter:
             f"{label} is 64 bits wide and hides allocations that a 32-bit board makes; "
             "memory figures are not those of a board"
         )
-    return Interpreter(command, version, bits, notice)
+    return Interpreter(command, version, bits, notice, facts.get("tls") == ["1"])

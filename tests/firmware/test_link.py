@@ -31,8 +31,9 @@ class Wire:
         self.poll = FakePoll()
         self.outbox = FakeOutbox()
         settings = SimpleNamespace(
-            device="fridge-1", host="gw", port=1883, ssid="lab", wifi_password="", tls=None, link={**OPTIONS, **options}
+            device="fridge-1", host="gw", port=1883, ssid="lab", wifi_password="", tls=None, root_key=None
         )
+        settings.link = {**OPTIONS, **options}
         self.session = Session("fridge-1", OPTIONS["keepalive_s"], 4096)
         self.link = Link(self.port, self.poll, self.session, self.outbox, settings)
         self.link.boot = 1

@@ -65,7 +65,12 @@ def wait_for_text(process: subprocess.Popen[str], text: str) -> str:
 
 def processes_naming(folder: Path) -> list[str]:
     """Command lines of running processes that mention `folder`, as all of a demo's do."""
-    found = []
+    return list(pids_naming(folder).values())
+
+
+def pids_naming(folder: Path) -> dict[int, str]:
+    """The same by process id."""
+    found = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
@@ -73,7 +78,7 @@ def processes_naming(folder: Path) -> list[str]:
             except OSError:
                 continue  # it has just ended
             if str(folder) in command and entry.name != str(os.getpid()):
-                found.append(command)
+                found[int(entry.name)] = command
     return found
 
 
