@@ -73,7 +73,7 @@ class Node:
         self._be(boot)
         self.link.on_ack = self._on_ack
         self.link.on_model = self._on_model
-        self.link.on_keys = self._on_keys
+        self.link.on_keys = self.models.offer_list
         self.health = Health(settings.health_s)
         self.filters = [ChannelFilter(ChannelParams()) for _ in settings.channels]
         self.outputs = None if safe else _outputs(settings.actuators, cause == hal.RESET_POWER_ON)
@@ -356,9 +356,6 @@ class Node:
                 self._out_before[i] = self.filters[i].fault_code == FAULT_RANGE
                 self.filters[i].renew()
             self._use_model()
-
-    def _on_keys(self, container):
-        self.models.offer_list(container)
 
     def _describe(self, leaf):
         return report.message(self, leaf)
