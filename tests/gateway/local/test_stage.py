@@ -256,6 +256,7 @@ def test_a_signed_model_goes_on_trial_and_is_kept(bench: Callable[..., Bench], t
         (container(5, target="class:fridge"), "target"),
         (container(0x3FFFFFFF, target="device:gw-2"), "target"),
     ],
+    ids=["nothing", "noise", "stranger", "no-model", "altered", "class", "device"],
 )
 def test_no_model_runs_that_is_not_signed_and_meant(bench: Callable[..., Bench], offer: bytes, reason: str) -> None:
     one = bench()
