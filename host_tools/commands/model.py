@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from host_tools.errors import DeadlineError, HostError, InputError, ModelFileError
+from host_tools.commands import model_files
+from host_tools.commands.brokers import broker_options, link_to
+from host_tools.commands.push import push, rollback
+from host_tools.errors import InputError, ModelFileError
 from isocore import model as iso_model
 from isocore import sign as iso_sign
-from isocore.errors import ModelError, SignatureError
+from isocore.errors import SignatureError
 
 if TYPE_CHECKING:
     from host_tools.history import History
@@ -20,8 +22,6 @@ if TYPE_CHECKING:
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 _PATH = click.Path(path_type=Path)
-_BROKER = click.option("--broker", required=True, metavar="HOST:PORT", help="The MQTT broker the boards talk to.")
-_FILE_BYTES_MAX = 1 << 16
 
 
 @click.group()
@@ -32,8 +32,12 @@ def model() -> None:
     Examples:
       isotherm model train --store cloud-data --fleet home --target class:fridge --sequence 1 --out fridge.json
       isotherm model sign fridge.json --key keys --out fridge.model
-      isotherm model push fridge.model --broker 127.0.0.1:1883
+      isotherm model push fridge.model --broker pi.local --identity operator-keys
     """
+
+
+model.add_command(push)
+model.add_command(rollback)
 
 
 @model.command()
@@ -87,13 +91,13 @@ def train(
     from host_tools.train import train as fit
 
     histories = _histories(store, trace_paths, period_s)
-    running = None if current is None else _parsed(current, _payload(current))
+    running = None if current is None else model_files.load(current)
     goals = _goals(error_c, error_pct, budget)
     known = {} if running is None else dict.fromkeys(targets, running)
     trained = fit(histories, fleet, targets, sequence, goals, known, delay_s=delay_s)
     for result in trained:
         path = out if len(targets) == 1 and not out.is_dir() else out / _file_name(result.model.target)
-        _write(path, result.payload + b"\n")
+        model_files.write(path, result.payload + b"\n")
         click.echo(f"{path}: {result.model.target}, sequence {sequence}")
         _print_prediction(result)
 
@@ -162,9 +166,9 @@ def sign(payload: Path, key: Path, out: Path) -> None:
     """
     from host_tools.keys import signing
 
-    checked = _parsed(payload, _read(payload))
+    checked = model_files.parsed(payload, model_files.read(payload))
     container = signing.load_private(key).sign(iso_model.to_payload(checked))
-    _write(out, container)
+    model_files.write(out, container)
     click.echo(f"{out}: {checked.target}, sequence {checked.sequence}, {len(container)} bytes")
 
 
@@ -181,10 +185,10 @@ def verify(container: Path, key: Path) -> None:
     from host_tools.keys import signing
 
     try:
-        payload = iso_sign.open_container(_read(container), iso_sign.KIND_MODEL, [signing.load_public(key)])
+        payload = iso_sign.open_container(model_files.read(container), iso_sign.KIND_MODEL, [signing.load_public(key)])
     except SignatureError as error:
         raise ModelFileError(f"{container}: {error}") from None
-    checked = _parsed(container, payload)
+    checked = model_files.parsed(container, payload)
     click.echo(f"{container}: good signature; {checked.target}, sequence {checked.sequence}")
 
 
@@ -197,78 +201,23 @@ def show(file: Path) -> None:
     Example:
       isotherm model show fridge.model
     """
-    checked = _parsed(file, _payload(file))
+    checked = model_files.load(file)
     click.echo(json.dumps(json.loads(iso_model.to_payload(checked)), indent=2, sort_keys=True))
 
 
 @model.command()
-@click.argument("containers", nargs=-1, required=True, type=_FILE, metavar="CONTAINER...")
-@_BROKER
-@click.option("--to", "devices", multiple=True, help="A device; may be repeated. Default: all known that are meant.")
-@click.option("--timeout-s", default=60.0, show_default=True, type=click.FloatRange(0, 86400), help="Wait this long.")
-def push(containers: tuple[Path, ...], broker: str, devices: tuple[str, ...], timeout_s: float) -> None:
-    """Publish signed models to their boards, and wait for what each makes of it.
-
-    Fails when a board reverts, refuses or stays silent; one that is away takes the model when it returns.
-
-    \b
-    Example:
-      isotherm model push fridge.model --broker 127.0.0.1:1883 --to fridge-1
-    """
-    from host_tools import rollout
-
-    host, port = rollout.broker_address(broker)
-    assignments = _assign(containers, devices, host, port)
-    states = rollout.push(
-        host, port, assignments, timeout_s, lambda device, state: click.echo(f"{device}: {state.state} {state.reason}")
-    )
-    for device in sorted(name for name, state in states.items() if not state.final):
-        click.echo(f"{device}: {states[device].state}")
-    if any(not state.final for state in states.values()):
-        raise DeadlineError(f"not every board decided within {timeout_s:g} s; the model waits for them at the broker")
-    if any(state.state != "committed" for state in states.values()):
-        raise HostError("not every board runs the model now; those that reverted or refused keep their former one")
-
-
-def _assign(containers: tuple[Path, ...], devices: tuple[str, ...], host: str, port: int) -> dict[str, bytes]:
-    """Which device gets which container. A narrower target wins over a wider one."""
-    from host_tools import rollout
-    from isocore.topics import is_device_id
-
-    with rollout.Link(host, port) as link:
-        view = rollout.survey(link)
-    read = {path: (_parsed(path, _payload(path)), _read(path)) for path in containers}
-    if plain := [path for path, (_, data) in read.items() if not data.startswith(iso_sign.MAGIC)]:
-        raise ModelFileError(f"{plain[0]}: is not signed; run `isotherm model sign` first")
-    if bad := [device for device in devices if not is_device_id(device)]:
-        raise InputError(f"--to: {bad[0]!r} is no device id")
-    width = {"*": 0, "class": 1, "device": 2}
-    assignments: dict[str, bytes] = {}
-    for found, data in sorted(read.values(), key=lambda item: width[item[0].target.partition(":")[0]]):
-        for device in view.matching(found.target):
-            if not devices or device in devices:
-                assignments[device] = data
-    if missing := [device for device in devices if device not in assignments]:
-        raise InputError(f"--to: no given model is meant for {missing[0]!r}, or that board has never reported")
-    if not assignments:
-        raise HostError(f"no board known at {host}:{port} is meant by these models")
-    return assignments
-
-
-@model.command()
-@_BROKER
+@broker_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def status(broker: str, as_json: bool) -> None:
+def status(broker: str, identity: Path | None, as_json: bool) -> None:
     """List what each board says of its model.
 
     \b
     Example:
-      isotherm model status --broker 127.0.0.1:1883
+      isotherm model status --broker pi.local --identity operator-keys
     """
     from host_tools import rollout
 
-    host, port = rollout.broker_address(broker)
-    with rollout.Link(host, port) as link:
+    with link_to(broker, identity) as link:
         view = rollout.survey(link)
     rows = {device: view.states.get(device, rollout.BoardState()) for device in sorted({*view.meta, *view.states})}
     if as_json:
@@ -288,41 +237,4 @@ def status(broker: str, as_json: bool) -> None:
         presence = "online" if view.online.get(device) else "away"
         click.echo(f"{device}: {presence}, {state.state}, sequence {state.sequence} {state.reason}".rstrip())
     if not rows:
-        click.echo(f"no board has reported to {host}:{port} yet")
-
-
-def _read(path: Path) -> bytes:
-    try:
-        with path.open("rb") as stream:
-            return stream.read(_FILE_BYTES_MAX)
-    except OSError as error:
-        raise ModelFileError(f"{path}: cannot be read: {error.strerror or error}") from None
-
-
-def _payload(path: Path) -> bytes:
-    """The payload in a file: all of it, or a container's, unverified."""
-    data = _read(path)
-    if not data.startswith(iso_sign.MAGIC):
-        return data
-    if len(data) <= iso_sign.HEADER_BYTES + iso_sign.SIGNATURE_BYTES:
-        raise ModelFileError(f"{path}: is cut short")
-    return data[iso_sign.HEADER_BYTES : -iso_sign.SIGNATURE_BYTES]
-
-
-def _parsed(path: Path, payload: bytes) -> iso_model.Model:
-    try:
-        parsed: iso_model.Model = iso_model.parse(payload)
-    except ModelError as error:
-        raise ModelFileError(f"{path}: {error}") from None
-    return parsed
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(data)
-        os.replace(partial, path)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written: {error.strerror or error}") from None
+        click.echo(f"no board has reported to {broker} yet")

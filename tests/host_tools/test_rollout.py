@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import paho.mqtt.client as mqtt
 import pytest
 
-from host_tools import cli, keys, rollout
+from host_tools import rollout
 from host_tools.demo.processes import free_port
 from host_tools.errors import BrokerError, InputError
 from host_tools.rollout import BoardState
-from isocore import model as iso_model
 from isocore import topics
+from tests.support.model_board import BoardMaker, boards_at
 from tests.support.mosquitto import Mosquitto
 
 pytestmark = pytest.mark.mosquitto
@@ -28,58 +27,11 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mosquitto]:
         yield running
 
 
-class Board:
-    """A board as far as models go: takes what comes to model/set and answers with the given states."""
-
-    def __init__(self, broker: Mosquitto, device: str, answers: list[str], device_class: str = "fridge") -> None:
-        self.device = device
-        self.taken: list[bytes] = []
-        self._answers = answers
-        self._ready = threading.Event()
-        self._client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, device)
-        self._client.on_connect = lambda client, *_: client.subscribe(topics.topic(device, topics.MODEL_SET), 1)
-        self._client.on_subscribe = lambda *_: self._ready.set()
-        self._client.on_message = lambda _client, _user, message: self._take(bytes(message.payload))
-        self._client.connect("127.0.0.1", broker.port)
-        self._client.loop_start()
-        assert self._ready.wait(10)
-        self.retain(topics.META, json.dumps({"v": 1, "class": device_class}).encode())
-
-    def retain(self, leaf: str, payload: bytes) -> None:
-        self._client.publish(topics.topic(self.device, leaf), payload, qos=1, retain=True)
-
-    def _take(self, container: bytes) -> None:
-        if not container:
-            return  # the retained one was taken back
-        self.taken.append(container)
-        for answer in self._answers:
-            state = {"sequence": 1, "state": answer, "id": rollout.container_id(container), "reason": None}
-            self.retain(topics.MODEL_STATE, json.dumps(state).encode())
-
-    def close(self) -> None:
-        self._client.disconnect()
-        self._client.loop_stop()
-        # paho closes its inner sockets when it is freed: leave no cycle to keep it.
-        self._client.on_connect = self._client.on_subscribe = self._client.on_message = None
-
-
-BoardMaker = Callable[..., Board]
-
-
 @pytest.fixture
 def board(broker: Mosquitto) -> Iterator[BoardMaker]:
     """Makes boards whose retained messages are gone after the test."""
-    boards: list[Board] = []
-
-    def make(device: str, answers: list[str], device_class: str = "fridge") -> Board:
-        boards.append(Board(broker, device, answers, device_class))
-        return boards[-1]
-
-    yield make
-    for made in boards:
-        for leaf in (topics.META, topics.MODEL_STATE, topics.MODEL_SET, topics.STATUS):
-            made._client.publish(topics.topic(made.device, leaf), b"", qos=1, retain=True).wait_for_publish(10)
-        made.close()
+    with boards_at(broker.port) as make:
+        yield make
 
 
 def push(broker: Mosquitto, containers: dict[str, bytes], timeout_s: float = 20, **more: Any) -> dict[str, BoardState]:
@@ -167,51 +119,3 @@ def test_broker_addresses(text: str, parts: tuple[str, int]) -> None:
 def test_broker_addresses_refused(text: str) -> None:
     with pytest.raises(InputError, match="--broker"):
         rollout.broker_address(text)
-
-
-def container(folder: Path, target: str) -> str:
-    """A signed container file of a small model."""
-    folder.mkdir(exist_ok=True)
-    if not (folder / keys.PRIVATE_NAME).exists():
-        keys.init(folder)
-    model = iso_model.from_dict({"v": 1, "fleet": "f", "target": target, "sequence": 1, "channels": {"t": {}}})
-    path = folder / f"{target.replace(':', '-').replace('*', 'all')}.model"
-    path.write_bytes(keys.load_private(folder).sign(iso_model.to_payload(model)))
-    return str(path)
-
-
-def test_push_and_status_commands(
-    broker: Mosquitto, board: BoardMaker, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    address = f"127.0.0.1:{broker.port}"
-    cold, warm = board("cold", ["trial", "committed"]), board("warm", ["committed"], "room")
-    general, narrow = container(tmp_path / "k", "*"), container(tmp_path / "k", "class:room")
-    assert cli.run(["model", "push", general, narrow, "--broker", address, "--timeout-s", "20"]) == 0
-    assert "cold: trial" in capsys.readouterr().out
-    assert cold.taken == [Path(general).read_bytes()]
-    assert warm.taken == [Path(narrow).read_bytes()]
-    assert cli.run(["model", "status", "--broker", address]) == 0
-    assert "cold: away, committed, sequence 1" in capsys.readouterr().out
-    assert cli.run(["model", "status", "--broker", address, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["warm"]["state"] == "committed"
-
-
-def test_push_fails_when_a_board_does_not_follow(
-    broker: Mosquitto, board: BoardMaker, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    address = f"127.0.0.1:{broker.port}"
-    general = container(tmp_path / "k", "*")
-    assert cli.run(["model", "push", general, "--broker", address]) == 1
-    assert "no board known" in capsys.readouterr().err
-    board("no", ["refused"])
-    board("mute", [])
-    assert cli.run(["model", "push", general, "--broker", address, "--to", "no"]) == 1
-    assert "keep their former one" in capsys.readouterr().err
-    assert cli.run(["model", "push", general, "--broker", address, "--to", "mute", "--timeout-s", "0.2"]) == 1
-    assert "not every board decided within 0.2 s" in capsys.readouterr().err
-    assert cli.run(["model", "push", general, "--broker", address, "--to", "stranger"]) == 2
-    assert "'stranger'" in capsys.readouterr().err
-    unsigned = tmp_path / "m.json"
-    unsigned.write_bytes(b'{"v":1,"fleet":"f","target":"*","sequence":1,"channels":{"t":{}}}')
-    assert cli.run(["model", "push", str(unsigned), "--broker", address]) == 2
-    assert "is not signed" in capsys.readouterr().err
