@@ -114,7 +114,8 @@ class BrokerLink:
         self.connected = False
         self.connects = 0
         self._refusal = ""
-        metrics.gauge(f"{self.prefix}_connected", "1 while the broker answers.", lambda: int(self.connected))
+        says = "1 while the broker answers and sends what is subscribed."
+        metrics.gauge(f"{self.prefix}_connected", says, lambda: int(self.connected))
 
     def start(self) -> None:
         """Start connecting; returns at once, a broker that is away is no error."""
@@ -205,6 +206,7 @@ class BrokerLink:
         if self._tls is not None:
             client.tls_set_context(self._tls)
         client.on_connect = self._connected
+        client.on_subscribe = self._subscribed
         client.on_message = self._message
         return client
 
@@ -213,6 +215,14 @@ class BrokerLink:
             self._refusal = f"refused: {reason}"
             return
         client.subscribe(self._subscriptions)
+
+    def _subscribed(self, _client: paho.Client, _data: Any, _mid: int, reasons: Any, _properties: Any) -> None:
+        """Only now does it hear: what is published between CONNACK and SUBACK is nobody's."""
+        denied = [name for (name, _), reason in zip(self._subscriptions, reasons, strict=False) if reason.is_failure]
+        if denied:
+            log.error(
+                "the broker refuses to send %s: check its access rules for %s", ", ".join(denied), self._client_id
+            )
         self.connected = True
         self.connects += 1
         self._metrics.add(f"{self.prefix}_connects_total", 1)

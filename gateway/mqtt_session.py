@@ -105,13 +105,6 @@ class SessionLink(BrokerLink):
             client.unsubscribe(self._unwanted)
         super()._connected(client, data, flags, reason, properties)
 
-    def _subscribed(self, _client: paho.Client, _data: Any, _mid: int, reasons: Any, _properties: Any) -> None:
-        denied = [name for (name, _), reason in zip(self._subscriptions, reasons, strict=False) if reason.is_failure]
-        if denied:
-            log.error(
-                "the broker refuses to send %s: check its access rules for %s", ", ".join(denied), self._client_id
-            )
-
     def _message(self, _client: paho.Client, _data: Any, message: paho.MQTTMessage) -> None:
         if self._deaf or self._hung_up:
             return

@@ -8,7 +8,6 @@ import sys
 import threading
 import tomllib
 from collections.abc import Iterator, Sequence
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +27,7 @@ from gateway.rules import FOLLOWER, Rules
 from gateway.store import AlarmReader, Reader
 from isocore.record import DELTA, FAULT, FAULT_CLEARED, HIGH_OFF, HIGH_ON
 from tests.gateway.conftest import START_UNIX_MS, Harness, frame_in
-from tests.support.board_client import BoardClient, samples, wait_for
-from tests.support.daemon import Daemon, FakeCloud, read_body
-from tests.support.mosquitto import Mosquitto
+from tests.support.board_client import samples, wait_for
 
 KEY = ("r", "a", "")
 MANNER = Manner("warning", 10.0, 5.0)
@@ -388,113 +385,3 @@ def test_a_command_gets_the_alarm_without_a_shell(tmp_path: Path) -> None:
     slow = OutputConfig(type="command", command=(sys.executable, "-c", "input(); input()"), timeout_s=0.1)
     with pytest.raises(SinkUnavailable):
         run_command(slow, Notice(1, "c", event + "\n"))
-
-
-# -- the daemon
-
-
-class Hook:
-    """A webhook's other side; the first `failures` requests get a 500."""
-
-    def __init__(self, failures: int = 0) -> None:
-        self.events: list[dict[str, Any]] = []
-        outer = self
-        left = [failures]
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                if left[0]:
-                    left[0] -= 1
-                    self.send_response(500)
-                else:
-                    outer.events.append(body)
-                    self.send_response(204)
-                self.end_headers()
-
-            def log_message(self, format: str, *args: Any) -> None:
-                return
-
-        self._server = HTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}/alarm"
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
-
-HOT = '[rules.hot]\ntype = "limit"\nabove = 8.0\nseverity = "critical"\n'
-
-
-@pytest.mark.mosquitto
-def test_the_whole_life_in_the_daemon(tmp_path: Path, broker: Mosquitto, cloud: FakeCloud) -> None:
-    hook = Hook(failures=2)
-    extra = f'{HOT}[outputs.hook]\ntype = "webhook"\nurl = "{hook.url}"\nbackoff_max_s = 0.05\nrule = "hot"\n'
-    with Daemon(tmp_path / "gw", broker.port, cloud.url, extra=extra) as daemon, BoardClient(broker.port) as board:
-        board.meta("a", 1, (1, 1))
-        board.deliver("a", 1, [(1, DELTA, 0, 9000, 1000, 0)])
-        wait_for(lambda: hook.events, what="the webhook")
-        assert (hook.events[0]["event"], hook.events[0]["rule"], hook.events[0]["device"]) == (RAISED, "hot", "a")
-        (standing,) = daemon.status()["alarms"]
-        assert (standing["rule"], standing["state"], standing["value_milli"]) == ("hot", "raised", 9000)
-        assert 'isotherm_gateway_alarms{rule="hot",severity="critical",state="raised"} 1' in daemon.get("/metrics")
-        wait_for(lambda: any(row[0] == "gw-test-rules" for row in cloud.rows()), what="the alarm at the cloud")
-        bodies = [read_body(body) for body in cloud.stored.values()]
-        told = [body for body in bodies if any(d["id"] == "gw-test-rules" for d in body["devices"])]
-        (device,) = [d for d in told[0]["devices"] if d["id"] == "gw-test-rules"]
-        assert told[0]["lane"] == "alarms"
-        assert device["channels"][0]["name"].startswith("hot a/")
-        daemon.kill()
-        daemon.start()
-        assert [a["number"] for a in daemon.status()["alarms"]] == [standing["number"]]
-        assert "hot" in daemon.cli("alarms", "list").stdout
-        assert daemon.cli("alarms", "ack", "999").returncode == 1
-        assert daemon.cli("alarms", "ack", str(standing["number"])).stdout == "1 acknowledged\n"
-        assert daemon.status()["alarms"][0]["state"] == "acknowledged"
-        assert json.loads(daemon.cli("alarms", "silence", "--json").stdout) == {"silenced": 1}
-        broker.kill()
-        broker.start()
-        board.deliver("a", 1, [(2, DELTA, 0, 5000, 2000, 0)])
-        wait_for(lambda: hook.events[-1]["event"] == CLEARED, what="the end told")
-        assert [e["event"] for e in hook.events] == [RAISED, ACKNOWLEDGED, CLEARED]
-        assert len({e["id"] for e in hook.events}) == 3
-        assert daemon.status()["alarms"] == []
-        assert daemon.stop() == 0
-        assert json.loads(daemon.cli("alarms", "list", "--history", "5", "--json").stdout)[0]["state"] == "cleared"
-        assert daemon.ledger()["differences"] == []
-    hook.close()
-
-
-@pytest.mark.mosquitto
-def test_a_kill_between_raise_and_notice_tells_it_after_the_start(tmp_path: Path, broker: Mosquitto) -> None:
-    hook = Hook()
-    closed = "http://127.0.0.1:9/alarm"  # the discard port: nobody listens
-    extra = f'{HOT}[outputs.hook]\ntype = "webhook"\nurl = "{closed}"\nrule = "hot"\ntries = 100\n'
-    daemon = Daemon(tmp_path / "gw", broker.port, extra=extra)
-    with daemon, BoardClient(broker.port) as board:
-        board.deliver("a", 1, [(1, DELTA, 0, 9000, 1000, 0)])
-        wait_for(lambda: daemon.status()["alarms"], what="the alarm")
-        daemon.kill()
-        daemon.config.write_text(daemon.config.read_text().replace(closed, hook.url))
-        daemon.start()
-        wait_for(lambda: hook.events, what="what was not told before the kill")
-        assert [e["event"] for e in hook.events] == [RAISED]
-        assert len(daemon.status()["alarms"]) == 1
-    hook.close()
-
-
-@pytest.mark.mosquitto
-def test_what_the_broker_kept_is_no_sign_of_life(tmp_path: Path, broker: Mosquitto) -> None:
-    extra = "[rules.absent]\nafter_s = 3.0\n"
-    with Daemon(tmp_path / "gw", broker.port, extra=extra) as daemon, BoardClient(broker.port) as board:
-        board.publish("a", "status", "online", retain=True)
-        board.deliver("a", 1, samples(1, 3))
-        wait_for(lambda: daemon.status()["alarms"], what="the silence", timeout_s=30)
-        daemon.stop()
-        daemon.start()  # the broker sends what it kept
-        wait_for(lambda: "a" in daemon.status()["devices"], what="the kept status")
-        (alarm_,) = daemon.status()["alarms"]
-        assert (alarm_["rule"], alarm_["device"], alarm_["number"]) == ("absent", "a", 1)
-        board.deliver("a", 1, samples(4, 5))
-        wait_for(lambda: not daemon.status()["alarms"], what="the end of it")

@@ -12,34 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from gateway.store import Reader
 from tests.support.board_client import BoardClient, wait_for
 from tests.support.daemon import Daemon, FakeCloud
 from tests.support.mosquitto import Mosquitto
-from tests.support.traffic import DEVICES, Traffic, reconcile
+from tests.support.traffic import DEVICES, Traffic, assert_acks_are_stored, reconcile, stored
 
 pytestmark = pytest.mark.mosquitto
 
 KILLS = int(os.environ.get("ISOTHERM_KILLS", "50"))
 # Small segments, so that the kills fall into sealing and leaving too.
 STORE = "[store]\nsegment_rows = 1000\nuploaded_days = 36500\n"
-
-
-def stored(path: Path) -> dict[str, set[int]]:
-    """Identities in the store, read while nobody runs."""
-    reader = Reader(path)
-    try:
-        out: dict[str, set[int]] = {name: set() for name in DEVICES}
-        names: dict[int, str] = {}
-        for lane in ("live", "alarms"):
-            for row in reader.lane_rows(lane, 1, 1 << 60, 1 << 30):
-                if row.device not in names:
-                    names[row.device] = reader.device_infos({row.device})[row.device].name
-                assert row.seq not in out[names[row.device]], "stored twice"
-                out[names[row.device]].add(row.seq)
-        return out
-    finally:
-        reader.close()
 
 
 def kill_gateway(daemon: Daemon, board: BoardClient, cloud: FakeCloud, traffic: Traffic, rng: random.Random) -> None:
@@ -52,11 +34,7 @@ def kill_gateway(daemon: Daemon, board: BoardClient, cloud: FakeCloud, traffic: 
         board.at_ack = daemon.kill_now
         wait_for(lambda: daemon.dead or traffic.failure, what="an ack")
         board.at_ack = lambda: None
-    with board.lock:
-        acked = dict(board.watermark)
-    held = stored(daemon.workdir / "data" / "isotherm.db")
-    for (device, _), seq in acked.items():
-        assert set(range(1, seq + 1)) <= held[device], f"{device}: acknowledged up to {seq}, not all stored"
+    assert_acks_are_stored(board, daemon)
 
 
 def campaign(tmp_path: Path, kills: int, seed: int) -> None:

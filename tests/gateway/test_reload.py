@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import tomllib
 from pathlib import Path
 
@@ -41,15 +40,6 @@ def test_sinks_come_and_go_at_a_restart() -> None:
     assert list(decided.config.sinks) == ["cloud"]
 
 
-def hang_up(daemon: Daemon) -> None:
-    assert daemon.process is not None
-    daemon.process.send_signal(signal.SIGHUP)
-
-
-def lines(daemon: Daemon, part: str) -> int:
-    return daemon.log.read_text(encoding="utf-8").count(part)
-
-
 @pytest.mark.mosquitto
 def test_reload_during_load_loses_and_doubles_nothing(tmp_path: Path, broker: Mosquitto, cloud: FakeCloud) -> None:
     with (
@@ -61,12 +51,12 @@ def test_reload_during_load_loses_and_doubles_nothing(tmp_path: Path, broker: Mo
             # Shrinking and growing batches while rows are being read for them.
             daemon.config.write_text(good.replace("live_rows = 400", f"live_rows = {3 if turn % 2 else 300}"), "utf-8")
             board.send("a", 1, samples(1 + 200 * turn, 200 + 200 * turn))
-            hang_up(daemon)
-            wait_for(lambda turn=turn: lines(daemon, "configuration read again") > turn, what="the reload")
+            daemon.hang_up()
+            wait_for(lambda turn=turn: daemon.logged("configuration read again") > turn, what="the reload")
         wait_for(lambda: board.acked("a", 1) == 1600, what="acks over the one connection")
         wait_for(lambda: len(set(cloud.rows())) == 1600, what="the cloud")
         assert len(cloud.rows()) == 1600
-        assert lines(daemon, "connected to broker") == 1, "nothing was closed"
+        assert daemon.logged("connected to broker") == 1, "nothing was closed"
         assert daemon.stop() == 0
         assert daemon.ledger()["differences"] == []
 
@@ -76,22 +66,22 @@ def test_a_bad_file_changes_nothing_and_is_named(tmp_path: Path, broker: Mosquit
     with Daemon(tmp_path / "gw", broker.port, cloud.url) as daemon, BoardClient(broker.port) as board:
         good = daemon.config.read_text(encoding="utf-8")
         daemon.config.write_text(good + "live_rws = 3\n", encoding="utf-8")
-        hang_up(daemon)
-        wait_for(lambda: lines(daemon, "stays as it was"), what="the refusal")
-        assert lines(daemon, "did you mean sinks.cloud.live_rows?") == 1
+        daemon.hang_up()
+        wait_for(lambda: daemon.logged("stays as it was"), what="the refusal")
+        assert daemon.logged("did you mean sinks.cloud.live_rows?") == 1
         token = daemon.config.with_name("token")
         token.write_text("two words", encoding="utf-8")
         token.chmod(0o600)
         daemon.config.write_text(good + 'token_file = "token"\n', encoding="utf-8")
-        hang_up(daemon)
-        wait_for(lambda: lines(daemon, "must hold one token"), what="the refusal of the token")
+        daemon.hang_up()
+        wait_for(lambda: daemon.logged("must hold one token"), what="the refusal of the token")
         board.deliver("a", 1, samples(1, 20))
         wait_for(lambda: len(cloud.rows()) == 20, what="life goes on")
         assert "Authorization" not in cloud.seen[0].headers
         token.write_text("rotated", encoding="utf-8")
         daemon.config.write_text(good.replace("[mqtt]", "[mqtt]\nkeepalive_s = 30") + 'token_file = "token"\n', "utf-8")
-        hang_up(daemon)
-        wait_for(lambda: lines(daemon, "only a restart takes it up: mqtt.keepalive_s"), what="the reload")
+        daemon.hang_up()
+        wait_for(lambda: daemon.logged("only a restart takes it up: mqtt.keepalive_s"), what="the reload")
         board.deliver("a", 1, samples(21, 40))
         wait_for(lambda: len(cloud.rows()) == 40, what="the rest")
         assert cloud.seen[-1].headers["Authorization"] == "Bearer rotated"

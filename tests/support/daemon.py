@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -57,6 +58,7 @@ class Daemon:
         self.config.write_text(text, encoding="utf-8")
         self.process: subprocess.Popen[bytes] | None = None
         self.program = ["gateway.cli"]  # a module and what precedes the command
+        self.environment: dict[str, str] = {}  # more than a child needs anyway
 
     def start(self, wait: bool = True) -> Daemon:
         """Start; with `wait`, until its status page answers and the broker has it."""
@@ -64,7 +66,7 @@ class Daemon:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", *self.program, "run", "--config", str(self.config)],
-                env=environment(),
+                env=environment() | self.environment,
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
@@ -92,6 +94,15 @@ class Daemon:
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(15)
+
+    def hang_up(self) -> None:
+        """SIGHUP: read the configuration again."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGHUP)
+
+    def logged(self, part: str) -> int:
+        """How often a text is in its log."""
+        return self.log.read_text(encoding="utf-8").count(part)
 
     def cli(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run another command of the program on the same configuration."""
@@ -184,13 +195,10 @@ class FakeCloud:
                     self.close_connection = True
                     return
                 status, headers, data = answer
-                try:
-                    self.send_response(status)
-                    for name, value in headers.items():
-                        self.send_header(name, value)
-                    self.send_header("Content-Length", str(len(data)))
-                    self.end_headers()
-                    self.wfile.write(data)
+                lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", f"Content-Length: {len(data)}"]
+                lines += [f"{name}: {value}" for name, value in headers.items()]
+                try:  # at once, so that a proxy can say a whole reply twice
+                    self.wfile.write("\r\n".join([*lines, "", ""]).encode("latin-1") + data)
                 except OSError:
                     self.close_connection = True  # the gateway gave up waiting: that is what some tests are about
 
@@ -199,6 +207,11 @@ class FakeCloud:
 
         class Server(ThreadingHTTPServer):
             daemon_threads = True
+
+            def handle_error(self, request: Any, client_address: Any) -> None:
+                if not isinstance(sys.exc_info()[1], ConnectionError):  # a gateway that is killed hangs up anywhere
+                    super().handle_error(request, client_address)
+
             request_queue_size = 64  # several threads connect at once
 
         self._server = Server(("127.0.0.1", 0), Handler)

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from gateway.store import Reader
 from isocore.record import HIGH_ON
 from tests.support.board_client import BoardClient, Record, samples, wait_for
 from tests.support.daemon import Daemon, FakeCloud
@@ -111,6 +112,32 @@ class Traffic:
     def __exit__(self, *exception: object) -> None:
         self.stop.set()
         self.thread.join(_TIMEOUT_S)
+
+
+def stored(path: Path) -> dict[str, set[int]]:
+    """Seqs in the store by device; reads beside a daemon that runs."""
+    reader = Reader(path)
+    try:
+        out: dict[str, set[int]] = {name: set() for name in DEVICES}
+        names: dict[int, str] = {}
+        for lane in ("live", "alarms"):
+            for row in reader.lane_rows(lane, 1, 1 << 60, 1 << 30):
+                if row.device not in names:
+                    names[row.device] = reader.device_infos({row.device})[row.device].name
+                assert row.seq not in out[names[row.device]], "stored twice"
+                out[names[row.device]].add(row.seq)
+        return out
+    finally:
+        reader.close()
+
+
+def assert_acks_are_stored(board: BoardClient, daemon: Daemon) -> None:
+    """Whatever a board was told is durable is in the store's files by now."""
+    with board.lock:
+        acked = dict(board.watermark)
+    held = stored(daemon.workdir / "data" / "isotherm.db")
+    for (device, _), seq in acked.items():
+        assert set(range(1, seq + 1)) <= held[device], f"{device}: acknowledged up to {seq}, not all stored"
 
 
 RULES_DEVICE = "gw-test-rules"

@@ -10,6 +10,7 @@ import json
 import os
 import random
 import shutil
+import socket
 import subprocess
 import threading
 from collections import Counter
@@ -252,6 +253,27 @@ def test_what_is_settled_does_not_come_again_and_the_rest_does(keeping: Mosquitt
         publisher.send("a", "4")
         wait_for(lambda: taker.taken, what="a new one")
         assert taker.texts() == ["4"]
+
+
+def test_connected_is_who_is_subscribed() -> None:
+    """What is published between CONNACK and SUBACK reaches nobody, so until then it is no connection to wait for."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        taker = Taker(listener.getsockname()[1], ["a"])
+        taker.link.start()
+        try:
+            broker, _ = listener.accept()
+            with broker:
+                assert broker.recv(1024)[0] == 0x10  # CONNECT
+                broker.sendall(bytes((0x20, 2, 0, 0)))  # CONNACK: accepted
+                subscribe = broker.recv(1024)
+                assert subscribe[0] == 0x82
+                broker.sendall(bytes((0x30, 4, 0, 1)) + b"a1")  # PUBLISH, QoS 0, of a session that was there
+                wait_for(lambda: taker.texts() == ["1"], what="the message")
+                assert not taker.link.connected
+                broker.sendall(bytes((0x90, 3, *subscribe[2:4], 1)))  # SUBACK: QoS 1
+                wait_for(lambda: taker.link.connected, what="the connection")
+        finally:
+            taker.__exit__()
 
 
 def test_filters_taken_out_are_unsubscribed_and_a_session_can_be_ended(keeping: Mosquitto) -> None:
