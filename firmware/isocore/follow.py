@@ -7,7 +7,6 @@ is the furthest that it went back, against that direction, since the last report
 condition. Integers and fixed state; nothing is allocated after construction. Loaded only where a model asks for it.
 """
 
-
 _RUN_MAX = 1000  # far beyond any lead_after, and no end to count to
 
 

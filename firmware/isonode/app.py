@@ -461,6 +461,7 @@ def main(settings, cause, crashes, safe):
         node.start()
     else:
         sleeper.attend(node)
+    lazy.cool(True)
     try:
         node.run()
     finally:

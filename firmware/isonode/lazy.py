@@ -1,42 +1,43 @@
 """Code that is needed rarely: loaded for the occasion, and forgotten, so that a board's small heap need not hold it.
 
 `forget` drops a module by name. `cold` serves the overlays that the linker makes of functions listed in
-`overlays.toml` (docs/memory.md): the one in use stays loaded until another is wanted, or until `cool` finds it unused.
+`overlays.toml` (docs/memory.md): each stays loaded until `cool` finds it unused.
 On CPython nothing is forgotten: there is room, and tests compare classes by identity.
 """
 
 import gc
 import sys
 
-_loaded = ["", None, False]  # overlay, its module, used since the last `cool`
+_loaded = {}  # overlay: [its module, used since the last `cool`]
+loads = 0  # overlays loaded since the start
 
 
 def cold(overlay, name, *arguments):
     """Call a function of an overlay."""
-    if _loaded[0] != overlay:
-        _drop()
+    global loads
+    entry = _loaded.get(overlay)
+    if entry is None:
         __import__(overlay)
-        _loaded[1] = sys.modules[overlay]
-        _loaded[0] = overlay
-    _loaded[2] = True
-    return getattr(_loaded[1], name)(*arguments)
+        entry = [sys.modules[overlay], True]
+        _loaded[overlay] = entry
+        loads += 1
+    entry[1] = True
+    return getattr(entry[0], name)(*arguments)
 
 
 def cool(now=False):
-    """The regular call: lets go of the overlay if it was not used since the last one; now: even if it was."""
-    if _loaded[2] and not now:
-        _loaded[2] = False
-    else:
-        _drop()
+    """The regular call: lets go of overlays that were not used since the last one; now: even if they were.
 
-
-def _drop():
-    """A call of this overlay that is still running goes on: it holds on to what it needs."""
-    name = _loaded[0]
-    if name:
-        _loaded[0] = ""
-        _loaded[1] = None
-        forget(name)
+    A call of such an overlay that is still running goes on: it holds on to what it needs.
+    """
+    for name in list(_loaded):
+        entry = _loaded[name]
+        if entry[1] and not now:
+            entry[1] = False
+        else:
+            del _loaded[name]
+            del entry
+            forget(name)
 
 
 def forget(name):

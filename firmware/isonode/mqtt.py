@@ -18,7 +18,18 @@ for _name in ("socket", "struct", "binascii"):
 from umqtt.simple import MQTTClient  # noqa: E402
 
 from isonode.errors import LinkError, LinkRefused  # noqa: E402
-from isonode.mqtt_reader import CONNACK, PUBLISH, SUBACK, ProtocolError, Reader, split_publish  # noqa: E402
+from isonode.mqtt_reader import (  # noqa: E402
+    CONNACK,
+    NOT_YET,
+    OUT_OF_PLACE,
+    PUBLISH,
+    SUBACK,
+    SUBACK_SIZE,
+    ProtocolError,
+    Reader,
+    nonsense,
+    split_publish,
+)
 
 CHUNK_BYTES = 512
 _OUT_BYTES = const(1024)
@@ -65,7 +76,7 @@ class Session(MQTTClient):
     """Packets out through `put_*` and `flush`, packets in through `receive`."""
 
     def __init__(self, client_id, keepalive_s, body_bytes_max, user=None, password=None):
-        super().__init__(client_id, "", 1, user=user, password=password, keepalive=keepalive_s)
+        MQTTClient.__init__(self, client_id, "", 1, user=user, password=password, keepalive=keepalive_s)
         self.sock = _Sink()
         self.set_callback(self._unused)
         self.connection = None
@@ -208,7 +219,7 @@ class Session(MQTTClient):
             try:
                 self.reader.feed(self._chunk[:count])
             except ProtocolError as error:
-                raise LinkError("protocol", str(error))
+                raise LinkError("protocol", nonsense(error))
             if count < CHUNK_BYTES:
                 break
         return came
@@ -217,19 +228,19 @@ class Session(MQTTClient):
         kind = head & 0xF0
         if kind == PUBLISH:
             if not self.accepted:
-                raise ProtocolError("PUBLISH before CONNACK")
+                raise ProtocolError(NOT_YET)
             topic, payload, _ = split_publish(head, body)
             self._on_message(topic, payload)
         elif kind == CONNACK:
             if self.accepted or len(body) != 2:
-                raise ProtocolError("CONNACK out of place")
+                raise ProtocolError(OUT_OF_PLACE)
             if body[1]:
                 code = body[1]
                 raise LinkRefused("refused", _CONNACK_CODES[code] if code < len(_CONNACK_CODES) else str(code))
             self.accepted = True
         elif kind == SUBACK:
             if len(body) != 3:
-                raise ProtocolError("SUBACK of %d bytes" % len(body))
+                raise ProtocolError(SUBACK_SIZE, len(body))
             if body[2] & 0x80:
                 raise LinkRefused("refused", "subscription")
             self.granted += 1

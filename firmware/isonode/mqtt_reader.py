@@ -24,8 +24,34 @@ _SKIP = const(3)
 SMALL_BYTES = 256  # acks, SUBACK and the like
 
 
+# What a ProtocolError is raised with, and a number where it helps; `nonsense` says it in words.
+NOT_FOR_CLIENT = 0
+QOS_3 = 1
+LENGTH = 2
+NO_TOPIC = 3
+CUT_SHORT = 4
+NOT_YET = 5
+OUT_OF_PLACE = 6
+SUBACK_SIZE = 7
+
+
 class ProtocolError(Exception):
-    """Bytes that no MQTT server may send to us."""
+    """Bytes that no MQTT server may send to us. args: one of the numbers above, and what was found."""
+
+
+def nonsense(error):
+    """A ProtocolError in words."""
+    text = (
+        "packet type 0x%02x is not for a client",
+        "QoS 3 (MQTT 3.1.1 clause 3.3.1.2)",
+        "remaining length of more than four bytes (MQTT 3.1.1 clause 2.2.3)",
+        "PUBLISH without a topic",
+        "PUBLISH cut short",
+        "PUBLISH before CONNACK",
+        "CONNACK out of place",
+        "SUBACK of %d bytes",
+    )[error.args[0]]
+    return text % error.args[1] if len(error.args) > 1 else text
 
 
 class Reader:
@@ -71,9 +97,9 @@ class Reader:
     def _begin(self, head):
         kind = head & 0xF0
         if kind not in _WANTED or (kind != PUBLISH and head & 0x0F):
-            raise ProtocolError("packet type 0x%02x is not for a client" % head)
+            raise ProtocolError(NOT_FOR_CLIENT, head)
         if kind == PUBLISH and head & 6 == 6:
-            raise ProtocolError("QoS 3 (MQTT 3.1.1 clause 3.3.1.2)")
+            raise ProtocolError(QOS_3)
         self._head = head
         self._length = 0
         self._shift = 0
@@ -85,7 +111,7 @@ class Reader:
         if byte & 0x80:
             self._shift += 7
             if self._shift > 21:
-                raise ProtocolError("remaining length of more than four bytes (MQTT 3.1.1 clause 2.2.3)")
+                raise ProtocolError(LENGTH)
             return
         self._state = _BODY if self._find_room() else _SKIP
         if not self._length:
@@ -119,12 +145,12 @@ def split_publish(head, body):
     """
     size = len(body)
     if size < 2:
-        raise ProtocolError("PUBLISH without a topic")
+        raise ProtocolError(NO_TOPIC)
     start = 2 + (body[0] << 8 | body[1])
     packet_id = 0
     end = start + (2 if head & 6 else 0)
     if start == 2 or end > size:
-        raise ProtocolError("PUBLISH cut short")
+        raise ProtocolError(CUT_SHORT)
     if head & 6:
         packet_id = body[start] << 8 | body[start + 1]
     return bytes(body[2:start]), body[end:], packet_id

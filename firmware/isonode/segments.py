@@ -228,6 +228,10 @@ class SegmentStore:
         if seq < self.floor_seq:
             return
         self.floor_seq = seq + 1
+        if self._segments:
+            self._free_to(seq)
+
+    def _free_to(self, seq):
         head = self._head
         while self._segments and not head.beyond(self.floor_boot, seq):
             self._counts.acked(head.reports, head.events, head.windows)
@@ -451,6 +455,10 @@ class SegmentStore:
         if self._reserved or freed == self._reserve_tried:
             return False
         self._reserve_tried = freed
+        self._lay_reserve()
+        return True
+
+    def _lay_reserve(self):
         path = self._root + "/reserve"
         try:
             with open(path, "wb") as file:
@@ -462,9 +470,8 @@ class SegmentStore:
             else:
                 self._counts.io_errors += 1
             self._remove(path)
-            return True
+            return
         self._reserved = True
-        return True
 
     def _free_reserve(self):
         if not self._reserved:

@@ -30,7 +30,7 @@ from host_tools.bytecode import overlays
 from host_tools.bytecode.kept import identifiers, words
 from host_tools.bytecode.meetings import meetings
 from host_tools.bytecode.names import Names
-from host_tools.bytecode.program import Module, Program, Ref
+from host_tools.bytecode.program import SHORT_TEXT, Module, Program, Ref
 from host_tools.bytecode.rewriter import Rewriter
 from host_tools.bytecode.scopes import bound_names
 from host_tools.bytecode.unit import Statement, Unit
@@ -89,10 +89,12 @@ def link(
 
 
 def _overlay_names(program: Program, spare: Sequence[str]) -> Iterator[str]:
-    """What functions of overlays are called, the same in all overlays: long words that are names already."""
+    """What functions of overlays are called, the same in all overlays: words that are names already, and no longer
+    than what MicroPython's compiler makes names of when it meets them as strings, as stubs say them."""
     trees = [*(module.tree for module in program.modules.values()), *program.texts]
     said = set().union(*(identifiers(tree) | words(tree) for tree in trees))
-    yield from (word for word in reversed(spare) if word not in said and not keyword.iskeyword(word))
+    short = [word for word in spare if len(word) <= SHORT_TEXT]
+    yield from (word for word in reversed(short) if word not in said and not keyword.iskeyword(word))
     yield from (f"f{number}" for number in itertools.count())
 
 
