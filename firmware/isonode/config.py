@@ -51,7 +51,8 @@ POWER_FIELDS = {
     "awake_s": (5, 300, 30),  # and for so long at most
 }
 _TOP = ("device", "class", "fleet", "board", "gateway", "wifi", "clock", "ntp", "power", "sampling")
-_TOP = _TOP + ("sensors", "actuators", "model_keys", "root_key", "link", "outbox")
+_TOP = _TOP + ("sensors", "actuators", "model_keys", "root_key", "reading_key", "link", "outbox")
+_READING_KEY_BYTES = 32
 
 
 def load(path=PATH):
@@ -125,6 +126,7 @@ def parse(data):
     config.root_key = _root_key(data)
     config.link = _fields("link", data.get("link", {}), LINK_FIELDS)
     config.outbox = _outbox(data.get("outbox", {}))
+    config.outbox["key"] = _reading_key(config, data) if "reading_key" in data else None
     for name in OTHER_FIELDS:
         low, high, default = OTHER_FIELDS[name]
         setattr(config, name, _integer(name, data.get(name, default), low, high))
@@ -227,3 +229,21 @@ def _root_key(data):
     if data.get("model_keys"):
         raise ConfigError("model_keys", "are for a board without root_key")
     return _hex("root_key", data["root_key"], 64)
+
+
+def _reading_key(config, data):
+    """The key that frames are tagged with, from the file that `reading_key` names; it never stands in the JSON.
+
+    Without a sound file the board goes on untagged, which the cloud flags and `config_error` tells: measuring and
+    alarms do not hang on it.
+    """
+    path = _text("reading_key", data["reading_key"], 2)
+    try:
+        with open(path, "rb") as file:
+            key = file.read(_READING_KEY_BYTES + 1)
+    except OSError:
+        key = b""
+    if len(key) == _READING_KEY_BYTES:
+        return key
+    config.config_error = "reading_key: %s does not hold %d bytes" % (path, _READING_KEY_BYTES)
+    return None

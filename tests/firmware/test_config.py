@@ -187,3 +187,26 @@ def test_a_rom_is_given_once() -> None:
     data["sensors"].append(twin)
     with pytest.raises(ConfigError, match=r"sensors\.4\.rom: is given twice"):
         config.parse(data)
+
+
+def test_the_key_for_tags_comes_from_a_file_of_its_own(tmp_path: Path) -> None:
+    assert config.parse(GOOD).outbox["key"] is None
+    path = tmp_path / "reading.key"
+    path.write_bytes(bytes(range(32)))
+    settings = config.parse({**GOOD, "reading_key": str(path)})
+    assert (settings.outbox["key"], settings.config_error) == (bytes(range(32)), None)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"k" * 31, b"k" * 33])
+def test_a_board_without_its_key_goes_on_untagged_and_says_so(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "reading.key"
+    if content is not None:
+        path.write_bytes(content)
+    settings = config.parse({**GOOD, "reading_key": str(path)})
+    assert settings.outbox["key"] is None
+    assert settings.config_error == f"reading_key: {path} does not hold 32 bytes"
+
+
+def test_a_key_stands_in_no_configuration() -> None:
+    with pytest.raises(ConfigError, match="reading_key"):
+        config.parse({**GOOD, "reading_key": 7})
