@@ -31,6 +31,7 @@ from gateway.messages import (
     Counts,
     DeviceInfo,
     Row,
+    Tag,
     Unsent,
     WindowRow,
 )
@@ -50,6 +51,7 @@ class Rows(Protocol):
     cuts: int  # of the last lane_rows
 
     def lane_rows(self, lane: str, first_row: int, last_row: int, limit: int) -> list[Row]: ...
+    def tags(self, rows: Sequence[Row]) -> list[Tag]: ...
     def cursor(self, sink: str, lane: str) -> int: ...
     def backfill_range(self, sink: str) -> tuple[int, int] | None: ...
     def pending(self, sink: str) -> list[Batch]: ...
@@ -331,9 +333,10 @@ class Batcher:
         number = self._next_number()
         if number is None:
             return False
-        infos = self._rows.device_infos({row.device for row in going})
+        tags = self._rows.tags(going)
+        infos = self._rows.device_infos({row.device for row in going} | {tag.device for tag in tags})
         ends = (going[0].row, going[-1].row)
-        body = wire.document(self._gateway, number, lane, *ends, going, infos)
+        body = wire.document(self._gateway, number, lane, *ends, going, infos, tags)
         return self._freeze(lane, number, ends, len(going), wire.counts(going), body, next_row, unsent)
 
     def _freeze(

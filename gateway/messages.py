@@ -145,6 +145,24 @@ class Row(NamedTuple):
     row: int
 
 
+class Tag(NamedTuple):
+    """A tagged frame, for the cloud to make it again from its rows and check it: docs/readings-security.md.
+
+    first_row, last_row: of the rows that it brought. seqs: a count of records whose seq rises by 1, or the steps
+    between them. other: records in the place of rows that say something else. tag: None when its rows were thinned.
+    """
+
+    first_row: int
+    last_row: int
+    device: int
+    boot: int
+    epoch_unix_ms: int | None
+    first_seq: int
+    seqs: int | list[int]
+    other: list[Record]
+    tag: bytes | None
+
+
 class DeviceInfo(NamedTuple):
     """What a batch says of a device. `channels`: ((name, unit), ...) by channel number, or None when unknown."""
 

@@ -9,11 +9,12 @@ neither store nor network.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 from typing import Any
 
 from gateway import wire
-from gateway.messages import LANE_WINDOWS, Batch, DeviceInfo, Row
-from gateway.unpack import records, windows
+from gateway.messages import LANE_WINDOWS, Batch, DeviceInfo, Row, Tag
+from gateway.unpack import records, tags, windows
 
 Codec = tuple[str, Callable[[bytes], bytes]]
 
@@ -29,8 +30,11 @@ def remake(gateway: str, batch: Batch, numbers: Sequence[int], codec: Codec) -> 
     # wire.document lists devices in the order of their numbers, and wire.counts does as well.
     devices = [entry.device for entry in batch.counts]
     try:
+        # Devices without a row stand behind the others: a tagged frame of theirs travels along.
+        devices += range(-len(document["devices"]) + len(devices), 0)
         infos = {device: _info(device, entry) for device, entry in zip(devices, document["devices"], strict=True)}
         rows = [Row(devices[r.device], *r[1:], 0, 0) for r in records(document)]
+        framed = [tag._replace(device=devices[tag.device]) for tag in tags(document)]
     except (LookupError, TypeError) as exc:
         raise ValueError(f"batch {batch.batch} holds no columns: {exc!r}") from exc
     encoding, compress = codec
@@ -38,7 +42,8 @@ def remake(gateway: str, batch: Batch, numbers: Sequence[int], codec: Codec) -> 
     made = []
     for nth, number in enumerate(numbers):
         part = rows[nth * len(rows) // parts : (nth + 1) * len(rows) // parts]
-        named = {row.device for row in part}
+        along = _along(framed, part)
+        named = {row.device for row in part} | {tag.device for tag in along}
         body = wire.document(
             gateway,
             number,
@@ -47,6 +52,7 @@ def remake(gateway: str, batch: Batch, numbers: Sequence[int], codec: Codec) -> 
             batch.last_row,
             part,
             {device: info for device, info in infos.items() if device in named},
+            along,
         )
         data, digest = wire.encode(body, compress)
         made.append(
@@ -55,6 +61,18 @@ def remake(gateway: str, batch: Batch, numbers: Sequence[int], codec: Codec) -> 
             )
         )
     return made
+
+
+def _along(framed: Sequence[Tag], part: Sequence[Row]) -> list[Tag]:
+    """Tagged frames with some row in this part; a frame without rows of its own goes with any part."""
+    held = {(row.device, row.boot, row.seq) for row in part}
+    chosen = []
+    for tag in framed:
+        steps = [1] * (tag.seqs - 1) if isinstance(tag.seqs, int) else tag.seqs
+        seqs = accumulate(steps, initial=tag.first_seq)
+        if tag.device < 0 or any((tag.device, tag.boot, seq) in held for seq in seqs):
+            chosen.append(tag)
+    return chosen
 
 
 def _windows(gateway: str, batch: Batch, document: dict[str, Any], numbers: Sequence[int], codec: Codec) -> list[Batch]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from gateway.messages import WindowRow
+from gateway.messages import Tag, WindowRow
 from gateway.wire import WINDOW_COLUMNS
 
 
@@ -54,6 +54,25 @@ def records(document: dict[str, Any]) -> Iterator[Record]:
                 trusted,
             )
         at += count
+
+
+def tags(document: dict[str, Any]) -> list[Tag]:
+    """Its tagged frames; `device` is the place in the dictionary, rows are unknown (0)."""
+    columns = document.get("frames")
+    if columns is None:
+        return []
+    found = []
+    names = ("device", "boot", "epoch_unix_ms", "first_seq", "seqs", "tag")
+    before = (-1, -1)
+    first = 0
+    for place, row in enumerate(zip(*(columns[name] for name in names), strict=True)):
+        device, boot, epoch_unix_ms, step, seqs, tag = row
+        first = step if (device, boot) != before else first + step
+        before = (device, boot)
+        other = [tuple(record) for record in columns.get("other", {}).get(str(place), [])]
+        raw = None if tag is None else bytes.fromhex(tag)
+        found.append(Tag(0, 0, device, boot, epoch_unix_ms, first, seqs, other, raw))
+    return found
 
 
 def windows(document: dict[str, Any]) -> Iterator[WindowRow]:

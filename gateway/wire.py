@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from gateway.errors import ConfigError
-from gateway.messages import EVENT_FIRST, EVENT_LAST, LANE_WINDOWS, LOST, Counts, DeviceInfo, Row, WindowRow
+from gateway.messages import EVENT_FIRST, EVENT_LAST, LANE_WINDOWS, LOST, Counts, DeviceInfo, Row, Tag, WindowRow
 
 VERSION = 1
 CONTENT_TYPE = "application/vnd.isotherm.batch+json"
@@ -64,8 +64,12 @@ def document(
     last_row: int,
     rows: Sequence[Row],
     devices: Mapping[int, DeviceInfo],
+    tags: Sequence[Tag] = (),
 ) -> dict[str, Any]:
-    """The batch as a JSON document. `rows` may come in any order; they leave sorted by (device, boot, seq)."""
+    """The batch as a JSON document. `rows` may come in any order; they leave sorted by (device, boot, seq).
+
+    tags: tagged frames that brought some of the rows, sorted by (device, boot, first_seq).
+    """
     ordered = sorted(rows)
     index: dict[int, int] = {}
     entries: list[dict[str, Any]] = []
@@ -120,7 +124,32 @@ def document(
     }
     if any(trends):
         out["trend"] = trends
+    if tags:
+        for tag in tags:
+            if tag.device not in index:  # a proof that travels with the rows of others
+                index[tag.device] = len(entries)
+                entries.append(_device(devices[tag.device]))
+        out["frames"] = frame_columns([tag._replace(device=index[tag.device]) for tag in tags])
     return out
+
+
+def frame_columns(tags: Sequence[Tag]) -> dict[str, Any]:
+    """Tagged frames as columns; `device` is the place in the batch's dictionary already."""
+    columns: dict[str, Any] = {name: [] for name in ("device", "boot", "epoch_unix_ms", "first_seq", "seqs", "tag")}
+    before = (-1, -1)
+    seq_before = 0
+    for tag in tags:
+        if (tag.device, tag.boot) != before:
+            before, seq_before = (tag.device, tag.boot), 0
+        columns["device"].append(tag.device)
+        columns["boot"].append(tag.boot)
+        columns["epoch_unix_ms"].append(tag.epoch_unix_ms)
+        columns["first_seq"].append(tag.first_seq - seq_before)
+        columns["seqs"].append(tag.seqs)
+        columns["tag"].append(None if tag.tag is None else tag.tag.hex())
+        seq_before = tag.first_seq
+    other = {str(place): tag.other for place, tag in enumerate(tags) if tag.other}
+    return columns | {"other": other} if other else columns
 
 
 def window_document(

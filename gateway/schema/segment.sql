@@ -11,10 +11,10 @@ CREATE TABLE readings (            -- as in the main file
     kind INTEGER NOT NULL, channel INTEGER NOT NULL, value INTEGER NOT NULL, trend INTEGER NOT NULL,
     uptime_ms INTEGER NOT NULL, epoch_unix_ms INTEGER NOT NULL, trusted INTEGER NOT NULL, recv_unix_ms INTEGER NOT NULL
 );
-CREATE TABLE frames (
-    device INTEGER NOT NULL, boot INTEGER NOT NULL, first_seq INTEGER NOT NULL, last_seq INTEGER NOT NULL,
-    epoch_unix_ms INTEGER, tag BLOB NOT NULL, PRIMARY KEY (device, boot, first_seq, last_seq)
-) WITHOUT ROWID;
+CREATE TABLE tags (                -- as in the main file; of a frame whose rows lie in two segments, in both
+    first_row INTEGER NOT NULL, last_row INTEGER NOT NULL, device INTEGER NOT NULL, boot INTEGER NOT NULL,
+    epoch_unix_ms INTEGER, first_seq INTEGER NOT NULL, seqs TEXT NOT NULL, other TEXT, tag BLOB
+);
 CREATE TABLE ranges (              -- identities that it stands for, whether or not their rows were kept
     device INTEGER NOT NULL, boot INTEGER NOT NULL, first_seq INTEGER NOT NULL, last_seq INTEGER NOT NULL,
     PRIMARY KEY (device, boot, first_seq)

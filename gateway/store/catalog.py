@@ -60,7 +60,7 @@ def add(db: sqlite3.Connection, built: Built) -> bool:
     if rows != segment.rows or next_number(db) != segment.segment:
         return False
     enter(db, built)
-    db.executemany("DELETE FROM frames WHERE device = ? AND boot = ? AND first_seq BETWEEN ? AND ?", built.ranges)
+    db.execute("DELETE FROM tags WHERE last_row <= ?", (segment.last_row,))
     db.execute("DELETE FROM readings WHERE id BETWEEN ? AND ?", inside)
     return True
 

@@ -18,6 +18,7 @@ from gateway.messages import EVENT_FIRST, EVENT_LAST, LOST, Ack, FrameIn, MetaIn
 from gateway.store import catalog
 from gateway.store.disk import Disk
 from gateway.store.held import Held
+from gateway.store.tags import TagTable
 
 _EPOCH_STEP_MS = 1000  # an estimate must improve by this much to replace the former one: keeps batches' series long
 _SEEN_STEP_MS = 1000
@@ -68,6 +69,7 @@ class FrameTable:
         self._db = connection
         self._disk = disk
         self._held = Held(connection, disk)
+        self._tags = TagTable()
         self._devices: dict[str, int] = {}
         self._seen_unix_ms: dict[int, int] = {}
         self._boots: dict[tuple[int, int], Boot] = {}
@@ -150,12 +152,14 @@ class FrameTable:
         ledger = self._ledger_of(device)
         ledger[_RECEIVED] += len(records)
         before = boot.covered
+        first_row = self._next_row
+        other: list[Record] = []
         if frame.plain and first > boot.top:
             self._add(key, frame, records, epoch_unix_ms, ledger)
             if first <= boot.covered + 1:
                 boot.covered = last
         else:
-            self._apply_slowly(key, boot, frame, epoch_unix_ms, ledger)
+            other = self._apply_slowly(key, boot, frame, epoch_unix_ms, ledger)
             for seq, kind, _, value, _, _ in records:
                 start = max(1, seq - value + 1) if kind == LOST and value > 1 else seq
                 if start > boot.covered + 1:
@@ -166,10 +170,7 @@ class FrameTable:
             self._extend(key, boot)
         self._dirty[key] = boot
         if frame.tag:
-            self._db.execute(
-                "INSERT INTO frames VALUES (?,?,?,?,?,?) ON CONFLICT DO NOTHING",
-                (device, frame.boot, first, last, frame.epoch_unix_ms, frame.tag),
-            )
+            self._tags.keep(self._db, frame, device, first_row, self._next_row, other)
         got = (first, last) if last > boot.covered else None
         self.acks[(frame.device, frame.boot)] = Ack(frame.device, frame.boot, boot.covered, got)
 
@@ -261,17 +262,21 @@ class FrameTable:
 
     def _apply_slowly(
         self, key: tuple[int, int], boot: Boot, frame: FrameIn, epoch_unix_ms: int, ledger: list[int]
-    ) -> None:
-        """A frame that meets what is stored, or tells of loss: record by record."""
+    ) -> list[Record]:
+        """A frame that meets what is stored, or tells of loss: record by record. Returns those stored otherwise."""
         self._flush()
         records = frame.records
         held = self._held.records(key, records[0][0], records[-1][0])
         fresh = []
+        other = []
         for record in records:
             known = held.get(record[0])
             if record[0] not in held:
                 fresh.append(record)
-            elif known is None or known == record or LOST in (known[1], record[1]):
+                continue
+            if known != record:
+                other.append(record)
+            if known is None or known == record or LOST in (known[1], record[1]):
                 ledger[_DUPLICATES] += (
                     1  # LOST against the row itself: evicted while in flight; the first to come stays
                 )
@@ -287,6 +292,7 @@ class FrameTable:
             if record[1] == LOST:
                 first = max(1, record[0] - max(1, record[3]) + 1)
                 ledger[_LOST] += self._account(key, first, record[0], "lost")
+        return other
 
     # -- holes
 

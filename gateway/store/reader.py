@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
-from collections.abc import Iterator
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,9 @@ from gateway.messages import (
     Batch,
     DeviceInfo,
     Row,
+    Tag,
 )
-from gateway.store import batches, books, catalog, db, sinks
+from gateway.store import batches, books, catalog, db, sinks, tags
 from gateway.store.disk import Disk
 from gateway.store.segments import Segment, opened
 
@@ -104,6 +106,31 @@ class Reader:
             else:
                 out += self._all(query, first_row, last_row, limit - len(out))
         return [Row._make(row) for row in out]
+
+    def tags(self, rows: Sequence[Row]) -> list[Tag]:
+        """The tagged frames that brought some of these rows, by device, boot and first seq."""
+        if self.property(tags.PROPERTY) is None:
+            return []
+        places = sorted(row.row for row in rows)
+        try:
+            return self._tags(places)
+        except StoreUnusable:  # as for `lane_rows`
+            return self._tags(places)
+
+    def _tags(self, places: list[int]) -> list[Tag]:
+        found: dict[tags.Key, Tag] = {}
+        with self._moment():
+            for segment in self._segments("last_row >= ? AND first_row <= ?", places[0], places[-1]):
+                at = bisect_left(places, segment.first_row)
+                if at < len(places) and places[at] <= segment.last_row:
+                    with opened(self._disk, segment.file) as file:
+                        found.update((tags.key_of(tag), tag) for tag in tags.of_rows(file, places))
+            try:
+                hot = list(tags.of_rows(self._db, places))
+            except sqlite3.Error as exc:
+                raise StoreUnusable(f"cannot read the store: {exc}") from exc
+            found.update((tags.key_of(tag), tag) for tag in hot)
+        return sorted(found.values(), key=lambda tag: (tag.device, tag.boot, tag.first_seq))
 
     def cursor(self, sink: str, lane: str) -> int:
         """Next row a lane will freeze."""

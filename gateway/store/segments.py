@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from gateway.errors import StoreUnusable
 from gateway.messages import EVENT_FIRST, EVENT_LAST, LOST
-from gateway.store import db
+from gateway.store import db, tags
 from gateway.store.disk import Disk
 
 _SCHEMA = Path(__file__).parent.parent / "schema" / "segment.sql"
@@ -96,10 +96,7 @@ def seal(disk: Disk, names: Names, store: str, number: int, rows: tuple[int, int
     def fill(connection: sqlite3.Connection) -> None:
         connection.execute("INSERT INTO readings SELECT * FROM source.readings WHERE id BETWEEN ? AND ?", rows)
         connection.execute(_RANGES)
-        connection.execute(
-            "INSERT INTO frames SELECT f.* FROM ranges r JOIN source.frames f USING (device, boot)"
-            " WHERE f.first_seq BETWEEN r.first_seq AND r.last_seq"
-        )
+        connection.execute("INSERT INTO tags SELECT * FROM source.tags WHERE last_row >= ? AND first_row <= ?", rows)
 
     segment = Segment(number, names.of(number), first_row, last_row, 0, 0, 0, "", lived_s, 0)
     return _build(disk, segment, store, disk.path(names.main), fill)
@@ -112,9 +109,9 @@ def rewrite(
 
     def fill(connection: sqlite3.Connection) -> None:
         connection.execute("INSERT INTO ranges SELECT * FROM source.ranges")
-        connection.execute("INSERT INTO frames SELECT * FROM source.frames")
         connection.execute("INSERT INTO readings SELECT * FROM source.readings")
         edit(connection)
+        tags.carry_over(connection)
 
     segment = old._replace(file=names.next_edition(old.file), stage=stage)
     return _build(disk, segment, store, disk.path(old.file), fill)

@@ -59,6 +59,7 @@ class Receiver:
             Route("/v1/devices", self.guarded(self.devices), methods=["GET"]),
             Route("/v1/readings", self.guarded(self.readings), methods=["GET"]),
             Route("/v1/windows", self.guarded(self.windows), methods=["GET"]),
+            Route("/v1/alarms", self.guarded(self.alarms), methods=["GET"]),
             Route("/metrics", self.guarded(self.metrics), methods=["GET"]),
         ]
         return Starlette(routes=routes, exception_handlers={HTTPException: _http_error, WireError: self._refuse})
@@ -170,6 +171,12 @@ class Receiver:
 
         return JSONResponse(await run_in_threadpool(_ask, self._folder, ask))
 
+    async def alarms(self, request: Request) -> Response:
+        def ask(reader: CloudReader) -> list[dict[str, object]]:
+            return [alarm._asdict() for alarm in reader.alarms()]
+
+        return JSONResponse({"alarms": await run_in_threadpool(_ask, self._folder, ask)})
+
     async def metrics(self, request: Request) -> Response:
         counters = await run_in_threadpool(_ask, self._folder, CloudReader.counters)
         uplink = await run_in_threadpool(_ask, self._folder, CloudReader.bytes_per_gateway)
@@ -179,12 +186,22 @@ class Receiver:
                 lines += [f"# TYPE isotherm_cloud_{name}_total counter", f"isotherm_cloud_{name}_total {value}"]
         lines.append("# TYPE isotherm_cloud_uplink_bytes_total counter")
         lines += [f'isotherm_cloud_uplink_bytes_total{{gateway="{name}"}} {size}' for name, size in uplink.items()]
+        lines += await run_in_threadpool(_ask, self._folder, _tag_lines)
         lines.append("# TYPE isotherm_cloud_refused_requests_total counter")
         lines += [
             f'isotherm_cloud_refused_requests_total{{reason="{reason}"}} {count}'
             for reason, count in sorted(self.refused.items())
         ]
         return PlainTextResponse("\n".join(lines) + "\n", media_type="text/plain; version=0.0.4")
+
+
+def _tag_lines(reader: CloudReader) -> list[str]:
+    lines = ["# TYPE isotherm_cloud_frames_waiting gauge", f"isotherm_cloud_frames_waiting {reader.frames_waiting()}"]
+    lines.append("# TYPE isotherm_cloud_tag_alarms_total counter")
+    return lines + [
+        f'isotherm_cloud_tag_alarms_total{{device="{a.device}",reason="{a.reason}",gateway="{a.gateway}"}} {a.times}'
+        for a in reader.alarms()
+    ]
 
 
 def _ask(folder: Path, question: Callable[[CloudReader], _T]) -> _T:
@@ -265,4 +282,5 @@ def _shown(row: StoredReading, names: dict[int, str]) -> dict[str, object]:
         "channel": None if row.channel == BOARD_CHANNEL else names.get(row.channel, str(row.channel)),
         "value": row.value,
         "trend": row.trend,
+        "verdict": row.verdict,
     }

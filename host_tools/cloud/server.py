@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import uvicorn
 
 from host_tools.cloud.app import Receiver
+from host_tools.cloud.keyfile import KeyFile
 from host_tools.cloud.store import Store
 from host_tools.cloud.subscriber import Source, Subscriber
 from host_tools.errors import HostError, InputError
@@ -124,12 +125,13 @@ def serve(
     ready: Callable[[str], None] = lambda url: None,
     tls: Tls | None = None,
     source: Source | None = None,
+    keys: KeyFile | None = None,
 ) -> int:
     """Serve until a signal. Returns its number. `ready` gets the URL once requests are taken."""
     if tls is not None:
         tls.check()
     listener = listen(host, port)
-    with listener, Store(data) as store:
+    with listener, Store(data, keys=keys) as store:
         bound_port = listener.getsockname()[1]
         config = uvicorn.Config(
             Receiver(store, token).app(),

@@ -20,6 +20,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
+from host_tools.cloud.keyfile import KeyFile
+from host_tools.cloud.store_tags import Arrival, TagCheck
 from host_tools.cloud.wire import Batch, Device, Reading
 from host_tools.errors import StoreError
 
@@ -28,8 +30,9 @@ LOCK_NAME = "cloud.lock"
 WAITING_MAX = 64  # batches; a full queue is answered 503, and the gateway comes again
 GROUP_MAX = 16  # batches committed together
 _INSERT = """
-    INSERT INTO reading (device, boot, seq, kind, channel, value, trend, uptime_ms, epoch_unix_ms, trusted, batch)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING
+    INSERT INTO reading
+        (device, boot, seq, kind, channel, value, trend, uptime_ms, epoch_unix_ms, trusted, batch, verdict)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING
 """
 # The highest revision stays, whatever order they come in; the same again changes nothing.
 _WINDOW = """
@@ -79,15 +82,18 @@ def _unix_ms() -> int:
 class Store:
     """The writer. One per data folder, held by a lock. Use as a context manager, or call `close`."""
 
-    def __init__(self, folder: Path, unix_ms: Callable[[], int] = _unix_ms) -> None:
+    def __init__(self, folder: Path, unix_ms: Callable[[], int] = _unix_ms, keys: KeyFile | None = None) -> None:
+        """keys: what boards' tags are checked with; None: tags are not looked at."""
         self.path = folder / FILE_NAME
         self._unix_ms = unix_ms
+        self._keys = keys
         self._lock = _lock(folder)
         try:
             self._db = _open(self.path)
         except (sqlite3.Error, OSError) as error:
             self._lock.close()
             raise StoreError(f"{self.path}: cannot be opened as a store: {error}") from error
+        self._tags = TagCheck(self._db, self._count)
         self._jobs: queue.Queue[_Job | None] = queue.Queue(WAITING_MAX)
         self._thread = threading.Thread(target=self._run, name="cloud-store")
         self._thread.start()
@@ -147,6 +153,7 @@ class Store:
             # Nobody's batch is dropped: whoever waits for one gets the error, and sends it again.
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
+                self._tags.forget()
             passed_on = StoreError(f"{self.path}: {error}") if isinstance(error, sqlite3.Error) else error
             for job in group:
                 job.result.set_exception(passed_on)
@@ -175,9 +182,13 @@ class Store:
             "VALUES (?, ?, ?, ?, ?, 0, ?)",
             (gateway, batch.number, batch.digest, batch.lane, count, self._unix_ms()),
         )
-        batch_id = cursor.lastrowid
+        batch_id = cursor.lastrowid or 0
         devices = [self._device(device) for device in batch.devices]
-        rows = [(devices[reading.device], *reading[1:], batch_id) for reading in batch.readings]
+        keys = self._keys.current() if self._keys is not None else None
+        verdicts = self._tags.first_verdicts(keys, batch)
+        rows = [
+            (devices[reading.device], *reading[1:], batch_id, verdicts[reading.device]) for reading in batch.readings
+        ]
         before = self._db.total_changes
         self._db.executemany(_INSERT, rows)
         new = self._db.total_changes - before
@@ -186,7 +197,15 @@ class Store:
             self._db.executemany(_WINDOW, [(devices[window.device], *window[1:], batch_id) for window in batch.windows])
             self._count(windows_received=len(batch.windows), windows_taken=self._db.total_changes - before)
         self._db.execute("UPDATE batch SET new_count = ? WHERE id = ?", (new, batch_id))
-        conflicts = self._conflicts(devices, batch.readings) if new < count else 0
+        conflicting = self._conflicts(devices, batch.readings) if new < count else []
+        conflicts = len(conflicting)
+        if keys is not None:
+            for reading in conflicting:
+                if batch.devices[reading.device].id in keys.boards:
+                    self._tags.contest(gateway, devices[reading.device], reading)
+            arrival = Arrival(gateway, batch_id, devices, self._unix_ms())
+            self._tags.apply(keys, arrival, batch)
+            self._tags.expire(arrival.unix_ms)
         self._count(
             batches_stored=1,
             rows_received=count,
@@ -196,13 +215,13 @@ class Store:
         )
         return Stored("stored", count, new)
 
-    def _conflicts(self, devices: list[int], readings: Sequence[Reading]) -> int:
+    def _conflicts(self, devices: list[int], readings: Sequence[Reading]) -> list[Reading]:
         """Rows whose identity is stored with other content. Only asked when some row was not new."""
-        found = 0
-        for reading in readings:
-            if self._db.execute(_SAME, (devices[reading.device], *reading[1:8])).fetchone() is None:
-                found += 1
-        return found
+        return [
+            reading
+            for reading in readings
+            if self._db.execute(_SAME, (devices[reading.device], *reading[1:8])).fetchone() is None
+        ]
 
     def _gateway(self, name: str, request_bytes: int) -> int:
         row = self._db.execute(

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
 
+from host_tools.cloud import verdict
 from host_tools.cloud.store import FILE_NAME
 from host_tools.errors import StoreError
 from isocore.record import BOOT, DELTA, FAULT, FAULT_CLEARED, HIGH_ON, LOST, SAMPLE
@@ -46,6 +47,20 @@ class StoredReading(NamedTuple):
     unix_ms: int | None
     trusted: bool
     recv_unix_ms: int
+    verdict: str  # of verdict.NAMES: what its board's tag says
+
+
+class StoredAlarm(NamedTuple):
+    """What was found wrong with a device's readings; boot and seq: of the latest."""
+
+    device: str
+    reason: str
+    gateway: str
+    times: int
+    boot: int
+    seq: int
+    first_unix_ms: int
+    last_unix_ms: int
 
 
 class StoredWindow(NamedTuple):
@@ -67,7 +82,7 @@ class StoredWindow(NamedTuple):
 
 _COLUMNS = """
     r.boot, r.seq, r.kind, r.channel, r.value, r.trend, r.uptime_ms, r.epoch_unix_ms + r.uptime_ms, r.trusted,
-    b.recv_unix_ms
+    b.recv_unix_ms, r.verdict
 """
 
 
@@ -180,6 +195,18 @@ class CloudReader:
         values = (device, channel, length_s, from_unix_s, to_unix_s, limit)
         return [StoredWindow._make(row) for row in self._db.execute(query, values)]
 
+    def alarms(self) -> list[StoredAlarm]:
+        """What was found wrong by boards' tags, latest first; at most 10,000."""
+        query = """
+            SELECT device, reason, gateway, count, boot, seq, first_unix_ms, last_unix_ms FROM alarm
+            ORDER BY last_unix_ms DESC, device, reason LIMIT 10000
+        """
+        return [StoredAlarm._make(row) for row in self._db.execute(query)]
+
+    def frames_waiting(self) -> int:
+        """Tagged frames of which some row has not come."""
+        return int(self._db.execute("SELECT count(*) FROM frame").fetchone()[0])
+
     def lost_identities(self, device: str) -> int:
         """Identities that LOST records account for."""
         query = """
@@ -199,6 +226,6 @@ def _connect(path: Path) -> sqlite3.Connection:
     return db
 
 
-def _stored(row: tuple[int, int, int, int, int, int, int, int | None, int, int]) -> StoredReading:
-    boot, seq, kind, channel, value, trend, uptime_ms, unix_ms, trusted, recv_unix_ms = row
-    return StoredReading(boot, seq, kind, channel, value, trend, uptime_ms, unix_ms, bool(trusted), recv_unix_ms)
+def _stored(row: tuple[int, int, int, int, int, int, int, int | None, int, int, int]) -> StoredReading:
+    *head, trusted, recv_unix_ms, judged = row
+    return StoredReading._make((*head, bool(trusted), recv_unix_ms, verdict.NAMES[judged]))

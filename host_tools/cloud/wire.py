@@ -16,7 +16,9 @@ from typing import Any, NamedTuple
 
 import zstandard
 
+from host_tools.cloud import frames as frames_
 from host_tools.cloud import windows as windows_
+from host_tools.cloud.frames import TaggedFrame
 from host_tools.cloud.windows import Window
 from isocore.record import KIND_LAST, SMALL_INT_MAX
 from isocore.topics import is_device_id
@@ -35,7 +37,7 @@ UPTIME_MS_MAX = SMALL_INT_MAX * 1000 + 999
 _NUMBER_MAX = (1 << 53) - 1  # what JSON readers everywhere hold exactly
 _TREND_MAX = 0x7FFF
 _WINDOW_BYTES_MAX = 8 << 20  # what a zstd frame may ask for (RFC 8878 section 3.1.1.1.2 recommends 8 MB)
-_OPTIONAL_KEYS = frozenset(("trend", "windows"))
+_OPTIONAL_KEYS = frozenset(("trend", "windows", "frames"))
 _HEAD_KEYS = frozenset(("v", "gateway", "batch", "lane", "first_row", "last_row", "rows", "devices", "series"))
 _KEYS = _HEAD_KEYS | _OPTIONAL_KEYS | {"seq", "uptime_ms", "kind", "channel", "value"}
 
@@ -84,6 +86,7 @@ class Batch:
     devices: tuple[Device, ...]
     readings: list[Reading]
     windows: tuple[Window, ...] = ()
+    frames: tuple[TaggedFrame, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -138,7 +141,12 @@ def decode(head: Head, body: bytes) -> Batch:
     if "windows" in data:
         windows = tuple(windows_.decode(data["windows"], len(devices), lambda text: WireError(400, "windows", text)))
     readings = _readings(data, len(devices), 0 if windows else 1)
-    return Batch(head.gateway, head.number, head.digest, data["lane"], devices, readings, windows)
+    frames: tuple[TaggedFrame, ...] = ()
+    if "frames" in data:
+        frames = frames_.decode(
+            data["frames"], len(devices), len(readings), lambda text: WireError(400, "frames", text)
+        )
+    return Batch(head.gateway, head.number, head.digest, data["lane"], devices, readings, windows, frames)
 
 
 def _decompress(encoding: str, body: bytes) -> bytes:

@@ -32,6 +32,11 @@ def cloud() -> None:
     type=click.Path(path_type=Path, dir_okay=False),
     help="File with the token that gateways must show; without it everyone may write.",
 )
+@click.option(
+    "--reading-keys-file",
+    type=_FILE,
+    help="File of `isotherm keys cloud`: boards' tags are checked. Read again when it changes.",
+)
 @click.option("--cert-file", type=_FILE, help="PEM file with the server's certificate: TLS.")
 @click.option("--key-file", type=_FILE, help="PEM file with its private key.")
 @click.option("--client-ca-file", type=_FILE, help="PEM file of the authority whose certificates gateways must show.")
@@ -45,6 +50,7 @@ def serve(
     port: int,
     port_file: Path | None,
     token_file: Path | None,
+    reading_keys_file: Path | None,
     cert_file: Path | None,
     key_file: Path | None,
     client_ca_file: Path | None,
@@ -75,7 +81,12 @@ def serve(
     def ready(url: str) -> None:
         click.echo(f"receiving at {url}, storing in {data}")
 
-    stopped_by = run(data, host, port, port_file, token, ready, tls, source)
+    keys = None
+    if reading_keys_file is not None:
+        from host_tools.cloud.keyfile import KeyFile
+
+        keys = KeyFile(reading_keys_file)
+    stopped_by = run(data, host, port, port_file, token, ready, tls, source, keys)
     return 130 if stopped_by == signal.SIGINT else 0
 
 
@@ -94,10 +105,17 @@ def status(data: Path, as_json: bool) -> None:
     with CloudReader(data) as reader:
         counters = reader.counters()
         counts = reader.counts_per_device()
+        alarms = reader.alarms()
     if as_json:
         devices = {name: count._asdict() for name, count in counts.items()}
-        click.echo(json.dumps({"counters": counters, "devices": devices}, indent=2, sort_keys=True))
+        told = {"counters": counters, "devices": devices, "alarms": [alarm._asdict() for alarm in alarms]}
+        click.echo(json.dumps(told, indent=2, sort_keys=True))
         return
     for name, count in counts.items():
         click.echo(f"{name}: {count.rows} rows, {count.reports} reports, {count.events} events")
+    for alarm in alarms:
+        click.echo(
+            f"ALARM {alarm.device}: {alarm.reason}, by {alarm.gateway}, {alarm.times} times, last boot {alarm.boot} "
+            f"seq {alarm.seq}"
+        )
     click.echo(", ".join(f"{name} {value}" for name, value in sorted(counters.items())))

@@ -139,10 +139,18 @@ class Fleet:
         return root.sign(payload, sign.KIND_ACCESS, access.BYTES_MAX)
 
     def cloud_keys(self) -> bytes:
-        """What the receiver checks tags with: the master, and the generation of each board in force that tags."""
+        """What the receiver checks tags with: the master, the generation of each board in force that tags, the boards
+        in force that do not, and who was revoked."""
         master = reading_keys.load(self.folder, self._passphrase)
-        boards = {node.name: node.generation for node in self.registry.active("board") if node.tagged}
+        active = self.registry.active("board")
+        boards = {node.name: node.generation for node in active if node.tagged}
         document: dict[str, object] = {"v": 1, "fleet": self.name, "number": self.registry.number, "boards": boards}
+        document["untagged"] = [node.name for node in active if not node.tagged]
+        document["revoked"] = {
+            node.name: node.generation
+            for node in self.registry.nodes.values()
+            if node.role == "board" and node.state == registry.REVOKED
+        }
         document["master"] = master.hex()
         return json.dumps(document, sort_keys=True).encode("ascii") + b"\n"
 

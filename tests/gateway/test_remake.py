@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway import wire
-from gateway.messages import Batch
+from gateway.messages import Batch, DeviceInfo, Row, Tag
 from gateway.remake import remake
 from gateway.unpack import records
+from gateway.unpack import tags as unpack_tags
 from isocore.record import HIGH_ON
 from tests.contract.test_uplink import infos, row_lists
 from tests.support.board_client import BoardClient, samples, wait_for
@@ -108,3 +109,23 @@ def test_a_receiver_without_zstd_gets_gzip_and_nothing_is_quarantined(
         assert len(cloud.seen) - len(cloud.stored) == refused, "asked once, remembered"
         assert daemon.stop() == 0
         assert daemon.ledger()["differences"] == []
+
+
+def test_tagged_frames_go_with_each_part_that_has_one_of_their_rows() -> None:
+    rows = [Row(1, 1, seq, 2, 0, seq, 0, seq, 0, 0, 0, seq) for seq in range(1, 9)]
+    named = {d: DeviceInfo(d, name, None, None) for d, name in ((1, "a"), (2, "b"))}
+    tags = [
+        Tag(1, 3, 1, 1, None, 1, 3, [], b"t" * 16),
+        Tag(4, 5, 1, 1, 1_800_000_000_123, 2, [2, 3], [(4, 11, 255, 1, 4, 0)], b"u" * 16),
+        Tag(9, 9, 2, 7, None, 5, 1, [(5, 1, 0, 0, 5, 0)], None),
+    ]
+    encoding, compress = wire.compressor("gzip")
+    body, digest = wire.encode(wire.document("gw-1", 7, "live", 1, 8, rows, named, tags), compress)
+    whole = Batch("cloud", 7, "live", 1, 8, len(rows), wire.counts(rows), encoding, digest, body)
+    documents = [wire.decode(b.body, b.encoding) for b in remake("gw-1", whole, [8, 9], GZIP)]
+    told = [
+        [(d["devices"][t.device]["id"], *t[3:]) for t in unpack_tags(d)]
+        for d in (wire.decode(body, "gzip"), *documents)
+    ]
+    a, b, proof = (("a" if t.device == 1 else "b", *t[3:]) for t in tags)
+    assert told == [[a, b, proof], [a, b, proof], [b, proof]]

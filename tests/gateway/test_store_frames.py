@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.messages import MetaIn, Record
+from gateway.messages import MetaIn, Record, Tag
 from gateway.store import Reader
-from isocore.record import BOOT, DELTA, HIGH_ON, LOST, SAMPLE, WINDOW_MEAN
+from isocore.record import BOOT, DELTA, HIGH_OFF, HIGH_ON, LOST, SAMPLE, WINDOW_MEAN
 from tests.gateway.conftest import START_UNIX_MS, Harness, frame_in
 from tests.support.board_client import samples, wait_for
 
@@ -240,7 +240,35 @@ def test_once_known_the_boards_time_serves_its_whole_boot(harness: Harness) -> N
 def test_tags_are_kept_for_the_cloud(harness: Harness) -> None:
     harness.put(frame_in("a", 1, samples(1, 3), tag=b"t" * 16))
     reader = Reader(harness.path)
-    assert reader._all("SELECT first_seq, last_seq, epoch_unix_ms, tag FROM frames") == [(1, 3, None, b"t" * 16)]
+    rows = rows_of(harness)
+    assert reader.tags(rows[:1]) == [Tag(1, 3, 1, 1, None, 1, 3, [], b"t" * 16)]
+    assert reader.tags([rows[0]._replace(row=4)]) == []
+    reader.close()
+
+
+def test_a_frame_that_brings_nothing_new_is_not_kept_unless_it_contradicts(harness: Harness) -> None:
+    harness.put(frame_in("a", 1, samples(1, 3), tag=b"t" * 16))
+    harness.put(frame_in("a", 1, samples(1, 3), tag=b"u" * 16, epoch_unix_ms=START_UNIX_MS))
+    clone = (2, SAMPLE, 0, 77777, 2000, 0)
+    for nth in range(20):
+        harness.put(frame_in("a", 1, [clone], tag=bytes([nth]) * 16))
+    harness.put(frame_in("b", 1, samples(1, 1)))
+    reader = Reader(harness.path)
+    kept = reader.tags(rows_of(harness))
+    assert [tag.tag for tag in kept] == [b"t" * 16, *(bytes([nth]) * 16 for nth in range(16))]
+    assert kept[1] == Tag(4, 4, 1, 1, None, 2, 1, [clone], bytes(16))
+    reader.close()
+
+
+def test_what_a_frame_said_otherwise_than_its_rows_is_kept_with_it(harness: Harness) -> None:
+    urgent = [(2, HIGH_ON, 0, 9000, 2000, 0), (9, HIGH_OFF, 0, 4000, 9000, 0)]
+    harness.put(frame_in("a", 1, urgent, tag=b"u" * 16))
+    lost = (2, LOST, 255, 2, 2000, 0)
+    harness.put(frame_in("a", 1, [lost, *samples(3, 4)], tag=b"t" * 16))
+    reader = Reader(harness.path)
+    whole, steps = reader.tags(rows_of(harness))
+    assert (whole.first_seq, whole.seqs, whole.other) == (2, [7], [])
+    assert (steps.first_seq, steps.seqs, steps.other) == (2, 3, [lost])
     reader.close()
 
 

@@ -15,7 +15,7 @@ import pytest
 from gateway import wire
 from gateway.messages import LANE_ALARMS, LANE_LIVE, Batch
 from gateway.own import Clock, Own
-from gateway.store import Reader
+from gateway.store import Reader, catalog, retention, segments
 from gateway.store.retention import Keep
 from isocore.record import HIGH_ON, SAMPLE
 from tests.gateway.conftest import Harness, frame_in
@@ -223,7 +223,39 @@ def test_tagged_frames_go_with_their_rows(kept: Kept) -> None:
     kept.harness.put(frame_in("a", 1, samples(61, 130), tag=b"u" * 16))
     kept.tidy()
     file = sqlite3.connect(kept.path.with_name(kept.files()[0]))
-    assert [row[0] for row in file.execute("SELECT tag FROM frames ORDER BY first_seq")] == [b"t" * 16, b"u" * 16]
+    assert [row[0] for row in file.execute("SELECT tag FROM tags ORDER BY first_seq")] == [b"t" * 16, b"u" * 16]
+    file.close()
+
+
+def test_a_tag_goes_up_with_whichever_of_its_rows_and_from_either_segment(kept: Kept) -> None:
+    kept.harness.put(frame_in("a", 1, samples(1, 70), tag=b"t" * 16))
+    kept.harness.put(frame_in("a", 1, samples(71, 140), tag=b"u" * 16))
+    kept.harness.put(frame_in("a", 1, samples(141, 210), tag=b"v" * 16))
+    kept.tidy()
+    assert len(kept.files()) == 2  # rows 1..100 and 101..200: the other frames lie across an end
+    rows = kept.reader.lane_rows(LANE_LIVE, 1, 1 << 40, 1000)
+    parts = (
+        (0, 1, [b"t"]),
+        (80, 81, [b"u"]),
+        (120, 121, [b"u"]),
+        (205, 210, [b"v"]),
+        (150, 210, [b"v"]),
+        (0, 210, [b"t", b"u", b"v"]),
+    )
+    for first, last, tags in parts:
+        assert [(tag.tag or b"")[:1] for tag in kept.reader.tags(rows[first:last])] == tags
+
+
+def test_thinned_rows_lose_their_tag_and_it_is_said(kept: Kept) -> None:
+    kept.harness.put(frame_in("a", 1, samples(1, 100), tag=b"t" * 16))
+    kept.tidy()
+    (segment,) = catalog.segments(kept.reader._db)
+    assert segments.is_whole(kept.harness.store._disk, segment)
+    built = segments.rewrite(
+        kept.harness.store._disk, segments.Names(kept.path.name), "s", segment, 1, lambda c: retention.cut(c, 1, 900)
+    )
+    file = sqlite3.connect(kept.path.with_name(built.segment.file))
+    assert file.execute("SELECT first_seq, seqs, tag FROM tags").fetchall() == [(1, "100", None)]
     file.close()
 
 

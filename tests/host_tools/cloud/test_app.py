@@ -153,7 +153,7 @@ def test_questions(client: Client) -> None:
     page = client.get("/v1/readings", params={"device": "fridge-1", "limit": 2}).json()
     assert page["readings"][0] == {
         "time": "2026-01-01T00:01:00.000Z", "trusted": True, "boot": 1, "seq": 1, "uptime_ms": 60000,
-        "kind": "delta", "channel": "temperature", "value": 4001, "trend": 0,
+        "kind": "delta", "channel": "temperature", "value": 4001, "trend": 0, "verdict": "unchecked",
     }  # fmt: skip
     assert page["next"] == "1.2"
     rest = client.get("/v1/readings", params={"device": "fridge-1", "limit": 2, "after": page["next"]}).json()
