@@ -8,7 +8,7 @@ WORKERS ?= 2
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test soak bench check install uninstall lock clean
+.PHONY: help setup demo test soak bench check install uninstall lock sbom audit brokers clean
 
 help: ## Show this list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -62,6 +62,15 @@ lock: ## Resolve the four locks of dependencies anew (needs the network)
 	@$(LOCK) --upgrade -c tests/requirements.lock --extra build --extra zstd --extra terminal --extra host -o host_tools/requirements.lock
 	@$(LOCK) --upgrade -c tests/requirements.lock --extra build --extra zstd --extra terminal -o gateway/requirements.lock
 	@$(LOCK) --upgrade -c tests/requirements.lock --extra build --extra zstd --extra terminal --extra pi -o gateway/requirements-pi.lock
+
+sbom: ## Write the bill of materials, CycloneDX (ARGS=FILE)
+	@$(PYTHON) host_tools/sbom.py $(ARGS)
+
+audit: ## Ask what weaknesses the locked packages are known for (needs the network)
+	@$(PYTHON) host_tools/audit.py $(ARGS)
+
+brokers: ## Unpack newer brokers into .tools, for MOSQUITTO=PATH (needs the network and Debian)
+	@$(PYTHON) -c "import sys; sys.path.insert(0, '.'); from host_tools.setup.brokers import main; sys.exit(main())"
 
 clean: ## Remove what set-up and tools made: .venv, .tools, caches
 	@rm -rf .venv .tools build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

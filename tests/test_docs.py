@@ -113,3 +113,54 @@ def test_named_tests_exist(page: Path) -> None:
 
 def test_the_table_of_faults_is_seen() -> None:
     assert len(named_tests(text("docs/firmware.md"))) > 20
+
+
+# Table B.1 of ETSI EN 303 645 V3.1.3: how many provisions each group has, and those that are split in two.
+ETSI_GROUPS = {
+    "5.0": (1, ""), "5.1": (5, ""), "5.2": (3, ""), "5.3": (16, "4 6 15"), "5.4": (4, ""), "5.5": (8, ""),
+    "5.6": (9, "4"), "5.7": (2, ""), "5.8": (3, ""), "5.9": (3, ""), "5.10": (1, ""), "5.11": (4, ""), "5.12": (3, ""),
+    "5.13": (1, "1"), "6": (8, "3"),
+}  # fmt: skip
+OWASP_ITEMS = 10
+ANSWERS = ("yes", "part", "no", "n/a")
+
+
+def provisions() -> list[str]:
+    """Every provision of the standard, in its order."""
+    found = []
+    for group, (count, split) in ETSI_GROUPS.items():
+        for number in range(1, count + 1):
+            halves = ("A", "B") if str(number) in split.split() else ("",)
+            found += [f"{group}-{number}{half}" for half in halves]
+        if group == "5.1":
+            found.insert(found.index("5.1-2") + 1, "5.1-2A")
+    return found
+
+
+def matrix_rows(content: str) -> dict[str, tuple[str, str]]:
+    """provision or item: (answer, how), of the security matrix."""
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in content.splitlines() if line[:1] == "|"]
+    told = [row for row in rows if re.fullmatch(r"(\d+(\.\d+)?-\d+[AB]?|I\d+ .+)", row[0])]
+    assert len({row[0] for row in told}) == len(told), "each once"
+    return {row[0].split()[0]: (row[-2], row[-1]) for row in told}
+
+
+def test_the_security_matrix_is_whole() -> None:
+    rows = matrix_rows(text("docs/security-matrix.md"))
+    assert list(rows) == [*provisions(), *(f"I{number}" for number in range(1, OWASP_ITEMS + 1))]
+    assert {answer for answer, _ in rows.values()} <= set(ANSWERS)
+    for name, (answer, how) in rows.items():
+        assert how, f"{name}: says nothing"
+        if answer == "yes":
+            shown = named_tests(how) or "](" in how or name in ("5.5-6", "5.5-7")  # those two: nothing is sent at all
+            assert shown, f"{name}: is met by nothing that is shown"
+
+
+def test_the_security_policy_says_how_to_report() -> None:
+    policy = text("SECURITY.md")
+    for heading in ("Reporting a weakness", "Supported versions", "Who trusts whom", "Attackers", "Not protected"):
+        assert re.search(rf"^## {heading}", policy, re.MULTILINE), heading
+    reporting = policy.partition("## Reporting")[2].partition("\n## ")[0]
+    assert "private" in reporting and "days" in reporting
+    version = tomllib.loads(text("pyproject.toml"))["project"]["version"].rpartition(".")[0]
+    assert f"| {version}.x |" in policy

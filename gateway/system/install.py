@@ -160,6 +160,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--dependencies", choices=("yes", "no"), default="yes")
     parser.add_argument("--pi", choices=("auto", "yes", "no"), default="auto")
     options = parser.parse_args(arguments)
+    os.umask(0o022)  # the service's user reads what root installs, and nobody but root changes it
     try:
         layout = Layout(options.prefix, options.sysconfdir, os.path.abspath(options.destdir) if options.destdir else "")
         if options.what == "install":

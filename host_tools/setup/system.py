@@ -29,8 +29,9 @@ VENV_INSTEAD = "install a complete Python 3.11 to 3.13 (python.org or pyenv) and
 
 
 def find_mosquitto() -> str | None:
-    """Path of the broker's program, or None."""
-    return shutil.which("mosquitto") or next((place for place in PLACES if os.access(place, os.X_OK)), None)
+    """Path of the broker's program, or None. MOSQUITTO= names another than the system's."""
+    found = os.environ.get("MOSQUITTO") or shutil.which("mosquitto")
+    return found or next((place for place in PLACES if os.access(place, os.X_OK)), None)
 
 
 def has_venv() -> bool:
