@@ -24,6 +24,7 @@ _COMMANDS = {
     "deploy": ("host_tools.commands.deploy:deploy", "Put the firmware on boards over a cable."),
     "doctor": ("host_tools.commands.boards_at_hand:doctor", "Say what is wrong with a board."),
     "flash": ("host_tools.commands.flash:flash", "Put MicroPython on a bare chip."),
+    "fleet": ("host_tools.commands.fleet:fleet", "Show the boards as the gateway sees them."),
     "keys": ("host_tools.commands.keys:keys", "Make and show the key that signs models."),
     "logs": ("host_tools.commands.boards_at_hand:logs", "Follow what a board prints."),
     "model": ("host_tools.commands.model:model", "Train, sign, check and push threshold models."),

@@ -7,11 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
-from host_tools.commands.ports import VARIABLE, only_port
+from host_tools.commands.ports import VARIABLE, every_port, only_port
 
 
 @click.command()
+@click.pass_context
 @click.option(
     "--port",
     "ports",
@@ -19,6 +21,7 @@ from host_tools.commands.ports import VARIABLE, only_port
     envvar=VARIABLE,
     help="A board's serial port; may be repeated. Default the only one.",
 )
+@click.option("--all", "every", is_flag=True, help="Every board that is plugged in, as on a USB hub.")
 @click.option(
     "--firmware",
     type=click.Path(path_type=Path, file_okay=False, exists=True),
@@ -28,20 +31,25 @@ from host_tools.commands.ports import VARIABLE, only_port
 @click.option(
     "--trial-s", type=click.FloatRange(1, 3600), default=180.0, show_default=True, help="How long it may take for that."
 )
-def deploy(ports: tuple[str, ...], firmware: Path | None, no_wait: bool, trial_s: float) -> None:
+def deploy(
+    context: click.Context, ports: tuple[str, ...], every: bool, firmware: Path | None, no_wait: bool, trial_s: float
+) -> None:
     """Put the firmware on boards: only what changed, checked on the board, taken back when it does not run.
 
     \b
     Examples:
       isotherm deploy --port /dev/ttyUSB0
       isotherm deploy --port /dev/ttyUSB0 --port /dev/ttyUSB1
+      isotherm deploy --all
     """
     from host_tools import bundle, places
     from host_tools import deploy as deploying
     from host_tools.device import Device
     from host_tools.errors import HostError
 
-    chosen = tuple(dict.fromkeys(ports)) or (only_port(None),)
+    if every and context.get_parameter_source("ports") is ParameterSource.COMMANDLINE:
+        raise click.UsageError("give either --all, or --port")
+    chosen = every_port() if every else tuple(dict.fromkeys(ports)) or (only_port(None),)
     made = bundle.build(firmware or places.firmware_folder(), [places.libraries_folder()])
     click.echo(f"firmware {made.firmware}: {len(made.files)} files, {made.size_bytes} bytes, bytecode {made.bytecode}")
     mutex = threading.Lock()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -37,6 +36,14 @@ def only_port(given: str | None) -> str:
     raise InputError(f"--port: {len(found)} boards are plugged in: choose one of {', '.join(found)}")
 
 
+def every_port() -> tuple[str, ...]:
+    """All ports with a USB device. Raises InputError when there is none."""
+    found = tuple(device.ports())
+    if not found:
+        raise InputError("--all: no board is plugged in: plug one in with a cable that carries data, or give --port")
+    return found
+
+
 def interactive() -> bool:
     """Whether there is a terminal to ask at."""
     return sys.stdin.isatty() and sys.stderr.isatty()
@@ -49,8 +56,3 @@ def confirmed(question: str, yes: bool) -> None:
     if not interactive():
         raise InputError(f"--yes: is needed where nobody can be asked: {question}")
     click.confirm(question, abort=True, err=True)
-
-
-def colours() -> bool:
-    """Whether to colour what is printed (https://no-color.org)."""
-    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")

@@ -307,10 +307,14 @@ def two(firmware_boards: FirmwareBoards) -> Iterator[tuple[VirtualBoard, Virtual
 
 @pytest.mark.micropython
 def test_several_boards_at_once_by_the_command(
-    two: tuple[VirtualBoard, VirtualBoard], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    two: tuple[VirtualBoard, VirtualBoard],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     flat, bare = (str(board.serial.link) for board in two)
-    assert cli.run(["deploy", "--port", flat, "--port", bare]) == 0
+    monkeypatch.setattr(device, "ports", lambda: [flat, bare])  # what is on USB; a pty is not
+    assert cli.run(["deploy", "--all"]) == 0
     out = capsys.readouterr().out
     sent = re.search(rf"^{re.escape(flat)}: slot a, proven; (\d+) files?, ", out, re.MULTILINE)
     assert sent is not None and int(sent[1]) <= 2, out  # what an image does not have is a manifest
@@ -321,3 +325,10 @@ def test_several_boards_at_once_by_the_command(
     assert f"{flat}: slot a, up to date; nothing sent; " in shown.out
     assert f"isotherm: {missing}: there is no such port" in shown.err
     assert shown.err.splitlines()[-1] == "isotherm: 1 of 2 boards did not take the firmware"
+
+
+def test_all_is_said_to_be_none(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(device, "ports", list)
+    assert cli.run(["deploy", "--all"]) == 2
+    assert "--all: no board is plugged in" in capsys.readouterr().err
+    assert cli.run(["deploy", "--all", "--port", "x"]) == 2
