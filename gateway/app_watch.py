@@ -57,6 +57,8 @@ class Watch:
         cursors = [self._rows.cursor(sink, lane) for sink in config.sinks for lane in ("live",)]
         place = self._history.follower(FOLLOWER)
         start_row = place if place is not None else min([*cursors, head_row + 1])
+        if place is None:
+            self._store.begin_follower(FOLLOWER, start_row)
         self._windows.load(start_row)
         self._follower = Follower(FOLLOWER, self._rows, self._windows, start_row, head_row)
         self._metrics.gauge(

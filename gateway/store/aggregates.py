@@ -36,6 +36,11 @@ _SEGMENTS = (
 CLOSING = -1  # as a revision: give it the next one
 
 
+def begin(connection: sqlite3.Connection, follower: str, next_row: int) -> None:
+    """Note where a follower that never was begins."""
+    connection.execute("INSERT OR IGNORE INTO followers VALUES (?,?)", (follower, next_row))
+
+
 def save(
     connection: sqlite3.Connection,
     follower: str,

@@ -243,6 +243,13 @@ class Store:
         """Move a lane's cursor over rows that do not go up; True when durable. `cuts` as for `freeze`."""
         return self._ask(lambda c: batches.leave_out(c, sink, lane, next_row, cuts, unsent)).done
 
+    def begin_follower(self, follower: str, next_row: int) -> None:
+        """Keep where a new follower begins, before any change asked for later; never waits.
+
+        Else a kill before its first step would leave it behind rows that went up, or were counted into windows.
+        """
+        self._ask(lambda c: aggregates.begin(c, follower, next_row))
+
     def keep_windows(
         self, follower: str, next_row: int, windows: Sequence[KeptWindow], states: Sequence[tuple[int, int, str]]
     ) -> bool:

@@ -102,7 +102,15 @@ class BoardClient:
         with self.lock:
             return next((ack for name, ack in reversed(self.acks) if name == device), {})
 
-    def deliver(self, device: str, boot: int, records: list[Record], timeout_s: float = 30.0, size: int = 10) -> None:
+    def deliver(
+        self,
+        device: str,
+        boot: int,
+        records: list[Record],
+        timeout_s: float = 30.0,
+        size: int = 10,
+        epoch_s: int = 0,
+    ) -> None:
         """Send records in frames of `size` and repeat from the watermark until all are acknowledged."""
         last = records[-1][0]
         deadline = time.monotonic() + timeout_s
@@ -112,7 +120,7 @@ class BoardClient:
             if self.connected.is_set():
                 left = [r for r in records if r[0] > done][: size * 20]
                 for start in range(0, len(left), size):
-                    self.send(device, boot, left[start : start + size])
+                    self.send(device, boot, left[start : start + size], epoch_s)
                 target = left[-1][0]
                 patience = time.monotonic() + 0.5
                 while self.acked(device, boot) < target and time.monotonic() < patience:
