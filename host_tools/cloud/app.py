@@ -7,8 +7,6 @@ tell its own from a stray one.
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import hmac
 import re
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -23,6 +21,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from host_tools.cloud.gates import Gates
 from host_tools.cloud.store import BusyError, DigestConflict, Store
 from host_tools.cloud.store_read import CloudReader, StoredReading
 from host_tools.cloud.windows import LENGTH_S_MAX, UNIX_S_MAX
@@ -35,54 +34,65 @@ PAGE_MAX = 10000
 BODY_SECONDS_MAX = 30.0  # a body that comes slower than this is given up
 RETRY_AFTER_S = 1
 ENCODINGS = {"Accept-Encoding": "zstd, gzip"}
+# RFC 9110: section 12.5.3, what a gateway may send instead of what was refused; 11.6.1 and 10.2.3.
+_HEADERS = {
+    "encoding": ENCODINGS,
+    "token": {"WWW-Authenticate": "Bearer"},
+    "rate": {"Retry-After": str(RETRY_AFTER_S)},
+}
 _INLINE_BYTES_MAX = 8 << 10  # smaller bodies decode in about a millisecond: a thread would cost more
 _AFTER = re.compile(r"(\d{1,10})\.(\d{1,10})")
 
 _T = TypeVar("_T")
+Handler = Callable[[Request], Awaitable[Response]]
 
 
 class Receiver:
-    """The request handlers. token: the bearer token gateways must show, or None."""
+    """The request handlers. gates: who may write; admin: guards questions that have a listener of their own."""
 
-    def __init__(self, store: Store, token: str | None = None) -> None:
+    def __init__(self, store: Store, gates: Gates | None = None, admin: Gates | None = None) -> None:
         self._store = store
         self._folder = store.path.parent
-        self._token_digest = None if token is None else hashlib.sha256(token.encode()).digest()
+        self._gates = gates or Gates()
+        self._admin = admin
         self.refused: Counter[str] = Counter()
         self.refused_bytes = 0
 
     def app(self) -> Starlette:
-        """The ASGI application."""
+        """The ASGI application for gateways. It answers questions only where gateways have no credentials of their own
+        and the questions no listener."""
         routes = [
             Route("/healthz", self.healthz, methods=["GET"]),
-            Route("/v1/batches", self.guarded(self.batches), methods=["POST"]),
-            Route("/v1/devices", self.guarded(self.devices), methods=["GET"]),
-            Route("/v1/readings", self.guarded(self.readings), methods=["GET"]),
-            Route("/v1/windows", self.guarded(self.windows), methods=["GET"]),
-            Route("/v1/alarms", self.guarded(self.alarms), methods=["GET"]),
-            Route("/metrics", self.guarded(self.metrics), methods=["GET"]),
+            Route("/v1/batches", self.batches, methods=["POST"]),
         ]
+        if self._admin is None and not self._gates.apart:
+            routes += self._questions(self._gates)
+        return self._application(routes)
+
+    def admin_app(self) -> Starlette:
+        """The ASGI application for people and their programs."""
+        routes = [Route("/healthz", self.healthz, methods=["GET"]), *self._questions(self._admin or self._gates)]
+        return self._application(routes)
+
+    def _application(self, routes: list[Route]) -> Starlette:
         return Starlette(routes=routes, exception_handlers={HTTPException: _http_error, WireError: self._refuse})
 
-    def guarded(self, handler: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
-        """`handler`, for those who show the token."""
-
-        async def checked(request: Request) -> Response:
-            if self._token_digest is not None:
-                scheme, _, shown = request.headers.get("authorization", "").partition(" ")
-                digest = hashlib.sha256(shown.strip().encode()).digest()
-                if scheme.lower() != "bearer" or not hmac.compare_digest(digest, self._token_digest):
-                    self.refused["token"] += 1
-                    return _error(401, "a valid bearer token is needed", {"WWW-Authenticate": "Bearer"})
-            return await handler(request)
-
-        return checked
+    def _questions(self, gates: Gates) -> list[Route]:
+        asked = {
+            "/v1/devices": self.devices,
+            "/v1/readings": self.readings,
+            "/v1/windows": self.windows,
+            "/v1/alarms": self.alarms,
+            "/metrics": self.metrics,
+        }
+        return [Route(path, _guarded(gates, handler), methods=["GET"]) for path, handler in asked.items()]
 
     async def healthz(self, request: Request) -> Response:
         return JSONResponse({"status": "ok"})
 
     async def batches(self, request: Request) -> Response:
         head = read_head(request.headers)
+        self._gates.admit(head.gateway, request.headers.get("authorization", ""), getattr(request.state, "peer", None))
         body = await self._body(request)
         request_bytes = _head_bytes(request) + len(body)
         batch = decode(head, body) if len(body) <= _INLINE_BYTES_MAX else await run_in_threadpool(decode, head, body)
@@ -122,8 +132,7 @@ class Receiver:
         assert isinstance(error, WireError)
         self.refused[error.reason] += 1
         self.refused_bytes += _head_bytes(request) + int(request.headers.get("content-length", "0"))
-        # RFC 9110 section 12.5.3: what a gateway may send instead of what was refused.
-        return _error(error.status, str(error), ENCODINGS if error.reason == "encoding" else None)
+        return _error(error.status, str(error), _HEADERS.get(error.reason))
 
     async def devices(self, request: Request) -> Response:
         def ask(reader: CloudReader) -> list[dict[str, object]]:
@@ -193,6 +202,16 @@ class Receiver:
             for reason, count in sorted(self.refused.items())
         ]
         return PlainTextResponse("\n".join(lines) + "\n", media_type="text/plain; version=0.0.4")
+
+
+def _guarded(gates: Gates, handler: Handler) -> Handler:
+    """`handler`, for those who show the token."""
+
+    async def checked(request: Request) -> Response:
+        gates.open_to(request.headers.get("authorization", ""))
+        return await handler(request)
+
+    return checked
 
 
 def _tag_lines(reader: CloudReader) -> list[str]:

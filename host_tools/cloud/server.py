@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -12,9 +13,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from host_tools.cloud.app import Receiver
+from host_tools.cloud.gates import Gates, check_token
 from host_tools.cloud.keyfile import KeyFile
+from host_tools.cloud.protocol import ReceiverProtocol
 from host_tools.cloud.store import Store
 from host_tools.cloud.subscriber import Source, Subscriber
 from host_tools.errors import HostError, InputError
@@ -22,7 +26,6 @@ from host_tools.errors import HostError, InputError
 KEEP_ALIVE_S = 75  # longer than a gateway's pause between batches, so that it need not connect anew
 GRACE_S = 3  # for requests under way when told to stop
 CONNECTIONS_MAX = 200
-_TOKEN_CHARACTERS_MIN = 16
 
 
 class PortError(HostError):
@@ -75,15 +78,21 @@ class _Server(uvicorn.Server):
         self.should_exit = True
 
 
+class _Beside(uvicorn.Server):
+    """A second server in the same loop: signals are the first one's."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
 def read_token(path: Path) -> str:
     """The token of a --token-file: its one line."""
     try:
         token = path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: token file cannot be read: {error}") from None
-    if len(token) < _TOKEN_CHARACTERS_MIN or not token.isascii() or not token.isprintable() or " " in token:
-        raise InputError(f"{path}: a token has at least {_TOKEN_CHARACTERS_MIN} printable ASCII characters on one line")
-    return token
+    return check_token(token, path)
 
 
 def read_login(path: Path) -> str:
@@ -116,46 +125,82 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
+class Admin(NamedTuple):
+    """Where questions are answered, apart from gateways: plain HTTP, so on a loopback address only."""
+
+    host: str
+    port: int
+    port_file: Path | None
+    gates: Gates
+
+
 def serve(
     data: Path,
     host: str = "127.0.0.1",
     port: int = 0,
     port_file: Path | None = None,
-    token: str | None = None,
+    gates: Gates | None = None,
     ready: Callable[[str], None] = lambda url: None,
     tls: Tls | None = None,
     source: Source | None = None,
     keys: KeyFile | None = None,
+    admin: Admin | None = None,
 ) -> int:
     """Serve until a signal. Returns its number. `ready` gets the URL once requests are taken."""
     if tls is not None:
         tls.check()
-    listener = listen(host, port)
-    with listener, Store(data, keys=keys) as store:
+    if admin is not None and admin.host not in ("127.0.0.1", "::1", "localhost"):
+        raise InputError(f"--admin-host {admin.host}: a loopback address; reach it from elsewhere through ssh -L")
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(listen(host, port))
+        store = stack.enter_context(Store(data, keys=keys))
+        receiver = Receiver(store, gates, admin.gates if admin is not None else None)
+        server = _Server(_config(receiver.app(), tls))
+        questions = None
+        if admin is not None:
+            other = stack.enter_context(listen(admin.host, admin.port))
+            questions = (_Beside(_config(receiver.admin_app(), None)), other)
+            if admin.port_file is not None:
+                _write_port(admin.port_file, other.getsockname()[1])
         bound_port = listener.getsockname()[1]
-        config = uvicorn.Config(
-            Receiver(store, token).app(),
-            http="h11",
-            ws="none",
-            lifespan="off",
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            timeout_keep_alive=KEEP_ALIVE_S,
-            timeout_graceful_shutdown=GRACE_S,
-            limit_concurrency=CONNECTIONS_MAX,
-            **(tls.options() if tls is not None else {}),
-        )
-        server = _Server(config)
         if port_file is not None:
             _write_port(port_file, bound_port)
         name = f"[{host}]" if ":" in host else host
         ready(f"{'http' if tls is None else 'https'}://{name}:{bound_port}")
-        with contextlib.ExitStack() as stack:
-            if source is not None:
-                stack.callback(Subscriber(store, source).close)
-            server.run(sockets=[listener])
+        if source is not None:
+            stack.callback(Subscriber(store, source).close)
+        asyncio.run(_both(server, listener, questions))
         return server.signal_seen
+
+
+async def _both(server: _Server, listener: socket.socket, questions: tuple[_Beside, socket.socket] | None) -> None:
+    """Both listeners in one loop; the one for questions ends with the other."""
+    if questions is None:
+        await server.serve(sockets=[listener])
+        return
+    beside, other = questions
+    task = asyncio.create_task(beside.serve(sockets=[other]))
+    try:
+        await server.serve(sockets=[listener])
+    finally:
+        beside.should_exit = True
+        await task
+
+
+def _config(app: ASGIApp, tls: Tls | None) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        http=ReceiverProtocol,
+        ws="none",
+        lifespan="off",
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=GRACE_S,
+        limit_concurrency=CONNECTIONS_MAX,
+        **(tls.options() if tls is not None else {}),
+    )
 
 
 def _write_port(path: Path, port: int) -> None:

@@ -32,6 +32,18 @@ def cloud() -> None:
     type=click.Path(path_type=Path, dir_okay=False),
     help="File with the token that gateways must show; without it everyone may write.",
 )
+@click.option("--gateway-tokens-file", type=_FILE, help="File with lines of GATEWAY TOKEN: each its own.")
+@click.option(
+    "--rate", default=200.0, show_default=True, type=click.FloatRange(0.1), help="Batches a second of one gateway."
+)
+@click.option(
+    "--admin-port",
+    type=click.IntRange(0, 65535),
+    help="Port for questions and metrics, apart from gateways; 0: a free one.",
+)
+@click.option("--admin-host", default="127.0.0.1", show_default=True, help="Loopback address of that port.")
+@click.option("--admin-port-file", type=click.Path(path_type=Path, dir_okay=False), help="File to write that port to.")
+@click.option("--admin-token-file", type=_FILE, help="File with the token for questions.")
 @click.option(
     "--reading-keys-file",
     type=_FILE,
@@ -50,6 +62,12 @@ def serve(
     port: int,
     port_file: Path | None,
     token_file: Path | None,
+    gateway_tokens_file: Path | None,
+    rate: float,
+    admin_port: int | None,
+    admin_host: str,
+    admin_port_file: Path | None,
+    admin_token_file: Path | None,
     reading_keys_file: Path | None,
     cert_file: Path | None,
     key_file: Path | None,
@@ -65,7 +83,8 @@ def serve(
     Example:
       isotherm cloud serve --data cloud-data --port 8440
     """
-    from host_tools.cloud.server import Tls, read_login, read_token
+    from host_tools.cloud.gates import Gates, read_gateway_tokens
+    from host_tools.cloud.server import Admin, Tls, read_login, read_token
     from host_tools.cloud.server import serve as run
 
     if bool(cert_file) != bool(key_file) or (client_ca_file and not cert_file):
@@ -76,7 +95,20 @@ def serve(
         from host_tools.cloud.subscriber import Source
 
         source = Source(mqtt, mqtt_topic, read_login(mqtt_login_file) if mqtt_login_file else None, mqtt_ca_file)
-    token = None if token_file is None else read_token(token_file)
+    if admin_port is None and (admin_port_file or admin_token_file):
+        raise click.UsageError("--admin-port-file and --admin-token-file need --admin-port")
+    if token_file is not None and gateway_tokens_file is not None:
+        raise click.UsageError("--token-file or --gateway-tokens-file, not both")
+    gates = Gates(
+        None if token_file is None else read_token(token_file),
+        None if gateway_tokens_file is None else read_gateway_tokens(gateway_tokens_file),
+        certificates=client_ca_file is not None,
+        rate_per_s=rate,
+    )
+    admin = None
+    if admin_port is not None:
+        guard = Gates(None if admin_token_file is None else read_token(admin_token_file))
+        admin = Admin(admin_host, admin_port, admin_port_file, guard)
 
     def ready(url: str) -> None:
         click.echo(f"receiving at {url}, storing in {data}")
@@ -86,7 +118,7 @@ def serve(
         from host_tools.cloud.keyfile import KeyFile
 
         keys = KeyFile(reading_keys_file)
-    stopped_by = run(data, host, port, port_file, token, ready, tls, source, keys)
+    stopped_by = run(data, host, port, port_file, gates, ready, tls, source, keys, admin)
     return 130 if stopped_by == signal.SIGINT else 0
 
 

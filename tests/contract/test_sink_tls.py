@@ -52,7 +52,8 @@ def made(site: Site, **keys: str) -> Sink:
 
 
 def client(site: Site, name: str = "client", until: datetime.datetime | None = None) -> dict[str, str]:
-    pair = site.authority.client(name) if until is None else site.authority.client(name, until)
+    more = {} if until is None else {"until": until}
+    pair = site.authority.client(name, subject="gw-test", **more)
     return {"cert_file": str(pair.cert), "key_file": str(pair.key)}
 
 

@@ -43,12 +43,20 @@ class Authority:
         """A certificate for an address."""
         return self._issue(name, ExtendedKeyUsageOID.SERVER_AUTH, until, address)
 
-    def client(self, name: str = "client", until: datetime.datetime = _LATE) -> Pair:
-        return self._issue(name, ExtendedKeyUsageOID.CLIENT_AUTH, until, None)
+    def client(self, name: str = "client", until: datetime.datetime = _LATE, subject: str = "") -> Pair:
+        """A certificate in files of that name; its common name is `subject`, or the name too."""
+        return self._issue(name, ExtendedKeyUsageOID.CLIENT_AUTH, until, None, subject)
 
-    def _issue(self, name: str, usage: x509.ObjectIdentifier, until: datetime.datetime, address: str | None) -> Pair:
+    def _issue(
+        self,
+        name: str,
+        usage: x509.ObjectIdentifier,
+        until: datetime.datetime,
+        address: str | None,
+        common_name: str = "",
+    ) -> Pair:
         key = ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name or name)])
         builder = self._builder(subject, key.public_key(), until).add_extension(
             x509.ExtendedKeyUsage([usage]), critical=False
         )

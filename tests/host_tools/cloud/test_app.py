@@ -13,6 +13,7 @@ import zstandard
 
 from host_tools.cloud import app as app_module
 from host_tools.cloud.app import Receiver
+from host_tools.cloud.gates import Gates
 from host_tools.cloud.store import BusyError, Store
 from host_tools.cloud.wire import BODY_BYTES_MAX, TEXT_BYTES_MAX
 from tests.support import uplink
@@ -136,7 +137,7 @@ def test_a_full_queue_asks_to_come_again(client: Client, store: Store, monkeypat
 
 @pytest.mark.parametrize("shown", [None, "", TOKEN, "Bearer wrong", "Basic " + TOKEN, "Bearer " + TOKEN + "x"])
 def test_the_token_guards_all_but_health(store: Store, shown: str | None) -> None:
-    client = Client(Receiver(store, TOKEN))
+    client = Client(Receiver(store, Gates(TOKEN)))
     wrong = {} if shown is None else {"Authorization": shown}
     assert client.post(1, uplink.document(1, [1]), **wrong).status_code == 401
     assert client.get("/v1/devices", headers=wrong).status_code == 401
