@@ -33,13 +33,14 @@ def board_files(given: Bundle) -> dict[str, bytes]:
     }
 
 
-def board_config(config: Mapping[str, Any], given: Bundle, fleet: str, name: str | None = None) -> dict[str, Any]:
-    """A board's configuration as a member of the fleet. name: the broker's in its certificate, None: gateway.host."""
+def board_config(config: Mapping[str, Any], fleet: Fleet, name: str | None = None) -> dict[str, Any]:
+    """A board's configuration as a member of the fleet. name: the broker's in its certificate; else as the
+    configuration has it in gateway.tls.host, or gateway.host."""
     gateway = dict(config["gateway"])
     named = name or dict(gateway.get("tls") or {}).get("host")
     gateway["tls"] = {**PATHS, **({"host": named} if named else {})}
     gateway.setdefault("port", TLS_PORT)
-    made = {**config, "fleet": fleet, "gateway": gateway, "root_key": given.root_key.hex()}
+    made = {**config, "fleet": fleet.name, "gateway": gateway, "root_key": fleet.root_key.hex()}
     made.pop("model_keys", None)
     return made
 
@@ -54,6 +55,7 @@ def broker_files(
     connections_max: int = 1000,
     persistence_folder: Path | None = None,
     user: str | None = None,
+    pid_file: Path | None = None,
 ) -> BrokerFiles:
     """What a broker's configuration is made of, as the registry says at this moment."""
     nodes = [(node.name, node.role) for node in fleet.registry.active(*access.ROLES)]
@@ -69,4 +71,5 @@ def broker_files(
         connections_max=connections_max,
         persistence_folder=persistence_folder,
         user=user,
+        pid_file=pid_file,
     )

@@ -75,6 +75,7 @@ class BrokerFiles:
     connections_max: int = 1000
     persistence_folder: Path | None = None
     user: str | None = None
+    pid_file: Path | None = None
 
 
 class BrokerRefused(HostError):
@@ -137,6 +138,8 @@ def _write(into: Path, named: Path, access: Path, files: BrokerFiles, host: str,
         conf += f"persistence_location {files.persistence_folder}/\nautosave_interval 60\n"
     if files.user is not None:
         conf += f"user {files.user}\n"
+    if files.pid_file is not None and into != named:  # not in a trial, which may run beside the one in force
+        conf += f"pid_file {files.pid_file}\n"
     write_file(into / "mosquitto.conf", conf.encode(), 0o644)
     write_file(into / "ca.pem", files.ca_pem, 0o644)
     write_file(into / "broker.pem", files.certificate_pem, 0o644)

@@ -18,6 +18,7 @@ import click
 _COMMANDS = {
     "add": ("host_tools.commands.add:add", "Take a board from the cable to its first reading."),
     "board": ("host_tools.commands.board:board", "List, show and make board files: chip, pins, image."),
+    "broker": ("host_tools.commands.broker:broker", "Make mosquitto's configuration for the fleet, and tell it news."),
     "cloud": ("host_tools.commands.cloud:cloud", "Run the reference receiver, look into its store."),
     "console": ("host_tools.commands.boards_at_hand:console", "Open a board's prompt."),
     "demo": ("host_tools.demo.command:demo", "Run virtual boards, broker, gateway and receiver together."),

@@ -43,6 +43,7 @@ _RESTARTS = re.compile(r"rst:0x|ets [A-Z][a-z]{2} |soft reboot")  # what an ESP3
 _INSTALL = "install the host extra (pip install 'isotherm[host]') or run `make setup`"
 _CONSOLE_READY = "to exit this shell"  # the last that mpremote says before the board's own words
 _REOPEN_S = 0.2
+_MEMORY = "/dev/shm"  # where Linux has it: a board's key is on its way through here, and meets no disk
 _GONE = ("Input/output error", "SerialException", "disconnected", "[Errno 6]", "[Errno 5]", "[Errno 19]")
 
 # One round trip for many files: names that are not there are left out.
@@ -202,7 +203,7 @@ class Device:
 
         first: code to run before, which may make the folders.
         """
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory(dir=_MEMORY if Path(_MEMORY).is_dir() else None) as folder:
             words = ["exec", first] if first else []
             for number, (path, content) in enumerate(files.items()):
                 source = Path(folder) / str(number)
@@ -287,9 +288,9 @@ class Device:
         """Reset the interpreter; boot.py runs, main.py does not, the board stays at its prompt."""
         self.command("soft-reset")
 
-    def reset(self) -> None:
-        """Reset the board as its button does: the application starts."""
-        self.command("reset")
+    def reset(self, first: str = "") -> None:
+        """Reset the board as its button does: the application starts. first: code to run before."""
+        self.command(*(("exec", first, "+") if first else ()), "reset")
 
     def console(self, *, mount: Path | None = None) -> int:
         """Hand the terminal to mpremote's console until Ctrl-]; its exit code."""

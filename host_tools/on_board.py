@@ -148,10 +148,9 @@ def last(p):
 print(repr((last('/slot'), last('/crash.log'))))
 """
 
-# Let the board's own firmware judge {new}, complete it with the passwords the board has, and put it in place. What
-# brought the application down before is forgotten then. Prints ("good",), ("bad", why), ("secret", key) for a password
-# that nobody gave, or ("bare",) where there is no firmware.
-PROVISION = """
+# Let the board's own firmware judge {new}, and complete it with the passwords the board has. Prints ("good",), ("bad",
+# why), ("secret", key) for a password that nobody gave, or ("bare",) where there is no firmware; {new} stays if good.
+JUDGE = """
 import json, os
 def take():
  try:
@@ -178,15 +177,26 @@ def take():
   config.load({new!r})
  except Exception as e:
   return ('bad', str(e))
- os.rename({new!r}, '/config.json')
  return ('good',)
 said = take()
-for p in ({new!r}, '/crash.log' if said == ('good',) else {new!r}):
+if said != ('good',):
  try:
-  os.remove(p)
+  os.remove({new!r})
  except OSError:
   pass
 print(repr(said))
+"""
+
+# Put {new} and the files beside it in place, the configuration last; what brought the application down is forgotten.
+PLACE = """
+import os
+for p in {paths!r}:
+ os.rename(p + '.new', p)
+os.rename({new!r}, '/config.json')
+try:
+ os.remove('/crash.log')
+except OSError:
+ pass
 """
 
 # Everything but the firmware and the boot numbers goes.

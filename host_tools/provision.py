@@ -12,7 +12,7 @@ import json
 import os
 import stat
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from host_tools.device import Device
 from host_tools.errors import HostError, InputError
 
 NEW_PATH = "/config.new"
+_FOLDERS = "import os\ntry:\n os.mkdir('/certs')\nexcept OSError:\n pass"
 SECRETS = {"wifi.password": "ISOTHERM_WIFI_PASSWORD", "gateway.password": "ISOTHERM_GATEWAY_PASSWORD"}
 # Stays at a wipe: the firmware, wherever it lies, and the boot numbers, which must never come again.
 KEPT = ("boot.py", "slot", "a", "b", "boot.a", "boot.b", "main.py", "cold", "isocore", "isonode", "lib", "names.txt")
@@ -97,12 +98,20 @@ def with_secrets(config: Mapping[str, Any], secrets: Mapping[str, str]) -> dict[
     return made
 
 
-def write(device: Device, config: Mapping[str, Any]) -> None:
-    """Put it on the board if its firmware takes it, and start it. Raises ProvisionRefused, and nothing has changed."""
+def write(device: Device, config: Mapping[str, Any], admit: Callable[[], Mapping[str, bytes]] | None = None) -> None:
+    """Put it on the board if its firmware takes it, and start it. Raises ProvisionRefused, and nothing has changed.
+
+    admit: gives the files that go with it, in /certs and the root; called when the firmware takes the configuration.
+    """
     with device.held():
         device.write({NEW_PATH: json.dumps(config, separators=(",", ":")).encode()})
-        [answer] = device.evaluate(on_board.PROVISION.format(new=NEW_PATH))
-        device.reset()
+        [answer] = device.evaluate(on_board.JUDGE.format(new=NEW_PATH))
+        place = ""
+        if answer[0] == "good":
+            files = {} if admit is None else admit()
+            device.write({f"{path}.new": content for path, content in files.items()}, _FOLDERS if files else "")
+            place = on_board.PLACE.format(paths=tuple(files), new=NEW_PATH)
+        device.reset(place)
     kind, *more = answer
     if kind == "bare":
         raise ProvisionRefused(f"{device.port}: there is no firmware yet: isotherm deploy --port {device.port}")

@@ -27,6 +27,7 @@ _CRL_SIGNS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=\
 _SAYS = (topics.UP, topics.STATUS, topics.META, topics.HEALTH, topics.MODEL_STATE)
 _ANSWERS = (topics.ACK, topics.STATE)
 _ORDERS = (topics.MODEL_SET, topics.KEYS_SET)
+_WATCHES = _SAYS + (topics.ACK,)  # the operator: a reading has arrived when it is acknowledged
 _HEARS = (topics.ACK,) + _ORDERS
 _GATEWAY_SAYS = (topics.STATUS, topics.META, topics.HEALTH, topics.MODEL_STATE, topics.STATE, topics.ACCESS_STATE)
 _GATEWAY_HEARS = (topics.MODEL_SET, topics.ACCESS_SET)
@@ -100,7 +101,7 @@ def acl(nodes):
             lines += _lines("write", name, _SAYS) + _lines("read", name, _HEARS)
             continue
         for board in boards:
-            lines += _lines("read", board, _SAYS)
+            lines += _lines("read", board, _SAYS if role == "gateway" else _WATCHES)
             lines += _lines("write", board, _ANSWERS if role == "gateway" else _ORDERS)
         if role == "gateway":
             lines += _lines("write", name, _GATEWAY_SAYS) + _lines("read", name, _GATEWAY_HEARS)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
+from host_tools.commands.belonging import fleet_options, member, tls_of
 from host_tools.commands.boards_at_hand import configuration
 from host_tools.commands.ports import only_port, port_option
 
@@ -29,6 +32,7 @@ from host_tools.commands.ports import only_port, port_option
 )
 @click.option("--timeout-s", default=120.0, show_default=True, type=click.FloatRange(1, 86400), help="For the reading.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
+@fleet_options
 @click.pass_context
 def add(
     context: click.Context,
@@ -40,13 +44,17 @@ def add(
     broker: str | None,
     timeout_s: float,
     yes: bool,
+    keys: Path,
+    passphrase_file: Path | None,
+    identity: Path | None,
+    plaintext: bool,
 ) -> None:
-    """Add a board: MicroPython if it has none, firmware, configuration, and the first reading at the gateway.
+    """Add a board: MicroPython if it has none, firmware, configuration and keys, and the first reading at the gateway.
 
     \b
     Examples:
-      isotherm add --port /dev/ttyUSB0 --config fridge.toml
-      isotherm add --port virtual-boards/fridge/port --board virtual
+      isotherm add --port /dev/ttyUSB0 --config fridge.toml --keys keys --identity operator-keys
+      isotherm add --port virtual-boards/fridge/port --board virtual --plaintext-for-tests
     """
     from host_tools import provision as provisioning
     from host_tools import rollout
@@ -56,20 +64,33 @@ def add(
 
     board, config, given = configuration(path, name, secrets)
     port = only_port(port)
-    host, number = rollout.broker_address(
-        broker or f"{config['gateway']['host']}:{config['gateway'].get('port', 1883)}"
+    usual_port = 1883 if plaintext else 8883
+    where = rollout.broker_address(
+        broker or f"{config['gateway']['host']}:{config['gateway'].get('port', usual_port)}", usual_port
     )
+    tls = tls_of(identity, plaintext)
+    made = member(config, keys, passphrase_file, plaintext, where, tls)
     device = Device(port)
-    with rollout.Link(host, number) as link:  # first: a board without a gateway is not added
-        click.echo(f"1/4 {port}: is MicroPython on it?")
-        _ensure_micropython(context, device, board, image, yes)
-        click.echo(f"2/4 {port}: the firmware")
-        context.invoke(deploy, ports=(port,), firmware=None, no_wait=False, trial_s=180.0)
-        click.echo(f"3/4 {port}: the configuration of {config['device']}")
-        arrival = Arrival(link, config["device"], channels_of(config))
-        provisioning.write(device, provisioning.with_secrets(config, given))
+    with rollout.Link(*where, tls):
+        pass  # first: a board without a broker is not added
+    click.echo(f"1/4 {port}: is MicroPython on it?")
+    _ensure_micropython(context, device, board, image, yes)
+    click.echo(f"2/4 {port}: the firmware")
+    context.invoke(deploy, ports=(port,), firmware=None, no_wait=False, trial_s=180.0)
+    click.echo(f"3/4 {port}: the configuration of {config['device']}")
+    with contextlib.ExitStack() as listening:
+        heard: list[Arrival] = []
+
+        def admit() -> Mapping[str, bytes]:
+            """Listen before the board starts, and after the gateways were told: the operator has one session."""
+            files = {} if made.admit is None else made.admit()
+            link = listening.enter_context(rollout.Link(*where, tls))
+            heard.append(Arrival(link, config["device"], channels_of(config)))
+            return files
+
+        provisioning.write(device, provisioning.with_secrets(made.config, given), admit)
         click.echo(f"4/4 {config['device']}: its first reading at the gateway")
-        reading = arrival.wait(timeout_s, lambda text: click.echo(f"{config['device']}: {text}"))
+        reading = heard[0].wait(timeout_s, lambda text: click.echo(f"{config['device']}: {text}"))
     click.echo(f"{config['device']}: {reading}, on the gateway's disk (boot {reading.boot}, number {reading.seq})")
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from host_tools.commands.belonging import fleet_options, member, tls_of
 from host_tools.commands.ports import confirmed, interactive, only_port, port_option
 
 _FOREVER_S = 10 * 365 * 86400.0
@@ -30,12 +31,28 @@ _FOREVER_S = 10 * 365 * 86400.0
     "(ISOTHERM_WIFI_PASSWORD, ISOTHERM_GATEWAY_PASSWORD), else what the board has.",
 )
 @click.option("--check", is_flag=True, help="Only check file and pins; touch no board.")
-def provision(port: str | None, name: str | None, path: Path | None, secrets: str | None, check: bool) -> None:
-    """Configure a board: Wi-Fi, gateway, sensors, pins, channel names.
+@click.option("--broker", metavar="HOST:PORT", help="The fleet's broker: its gateways are told of the board at once.")
+@fleet_options
+def provision(
+    port: str | None,
+    name: str | None,
+    path: Path | None,
+    secrets: str | None,
+    check: bool,
+    broker: str | None,
+    keys: Path,
+    passphrase_file: Path | None,
+    identity: Path | None,
+    plaintext: bool,
+) -> None:
+    """Configure a board (Wi-Fi, gateway, sensors, pins, channel names) and take it into the fleet: its key pair and
+    certificate, the authority's certificate and the root key go over the cable and stay on no host.
+
+    A board that is known gets its next generation, and its former certificate is withdrawn.
 
     \b
     Examples:
-      isotherm provision --port /dev/ttyUSB0 --config fridge.toml --secrets secrets.toml
+      isotherm provision --port /dev/ttyUSB0 --config fridge.toml --broker pi.local --identity operator-keys
       isotherm provision --config fridge.toml --check
     """
     from host_tools import provision as provisioning
@@ -45,9 +62,16 @@ def provision(port: str | None, name: str | None, path: Path | None, secrets: st
     if check:
         click.echo(f"{path or 'the configuration'}: pins are right for {board.title}")
         return
+    from host_tools import membership
+
+    where = None if broker is None else membership.address(broker)
+    tls = None if where is None else tls_of(identity, plaintext)
+    made = member(config, keys, passphrase_file, plaintext, where, tls)
     port = only_port(port)
-    provisioning.write(Device(port), provisioning.with_secrets(config, given))
+    provisioning.write(Device(port), provisioning.with_secrets(made.config, given), made.admit)
     click.echo(f"{port}: {config['device']} is configured and starts")
+    if not made.told:
+        click.echo("the broker does not know it yet: isotherm broker tell, or isotherm broker install")
 
 
 def configuration(
@@ -85,7 +109,7 @@ def _asked(board: Any, secrets: dict[str, str]) -> tuple[dict[str, Any], dict[st
     if ssid and "wifi.password" not in secrets:
         secrets = {**secrets, "wifi.password": ask("Its password", "", hide_input=True, show_default=False)}
     host = ask("Gateway's address or name")
-    port = ask("Its MQTT port", 1883, type=int)
+    port = ask("Its MQTT port", 8883, type=int)
     kind = ask("Sensor", "ds18b20", type=click.Choice(["dht22", "ds18b20", "chip"]))
     channels = {"temperature": ask("Name of its temperature channel", "temperature")}
     if kind == "dht22":

@@ -41,7 +41,7 @@ def link_to(broker: str, identity: Path | None) -> Link:
     if identity is not None:
         return rollout.Link(*membership.address(broker), membership.context(identity))
     host, port = rollout.broker_address(broker)
-    if not _loopback(host):
+    if not is_loopback(host):
         raise InputError(
             f"--identity: is needed for {host}: the folder of `isotherm keys admit NAME --role operator`; "
             "without TLS only a broker on this machine is spoken to"
@@ -49,7 +49,8 @@ def link_to(broker: str, identity: Path | None) -> Link:
     return rollout.Link(host, port)
 
 
-def _loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether an address, or `localhost`, is this machine's own."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -78,7 +78,7 @@ class SecureLinks:
         """Taken in; its private key is nowhere but in its flash."""
         given = self._fleet.admit(config["device"], "board")
         named = {**config, "gateway": {"host": HOST, "port": self._port}}
-        return admission.board_config(named, given, self._fleet.name, NAME), admission.board_files(given)
+        return admission.board_config(named, self._fleet, NAME), admission.board_files(given)
 
     def broker_conf(self) -> Path:
         """As `isotherm broker install` makes it."""

@@ -120,6 +120,20 @@ def test_where_passwords_come_from(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert made == {"wifi": {"ssid": "home", "password": "w"}, "gateway": {"host": "h"}}, "no user, no password"
 
 
+def test_plaintext_is_for_this_machine_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = written(tmp_path)
+    assert cli.run(["provision", "--port", os.devnull, "--config", str(path)]) == 2
+    assert "keys/fleet.json: no fleet here; `isotherm keys init` makes one" in capsys.readouterr().err
+    assert cli.run(["add", "--port", os.devnull, "--config", str(path)]) == 2
+    assert "--identity: is needed" in capsys.readouterr().err
+    path.write_text(path.read_text().replace("127.0.0.1", "192.0.2.7"))
+    assert cli.run(["provision", "--plaintext-for-tests", "--port", os.devnull, "--config", str(path)]) == 2
+    assert "--plaintext-for-tests: gateway.host is 192.0.2.7, which is not this machine" in capsys.readouterr().err
+
+
 # ---- with a board
 
 
@@ -129,6 +143,7 @@ def on_board(board: VirtualBoard) -> dict[str, Any]:
 
 
 @pytest.mark.micropython
+@pytest.mark.timeout(300)  # two dozen calls of mpremote, seconds each where much else runs
 def test_configured_examined_followed_and_wiped(
     board: VirtualBoard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -137,7 +152,8 @@ def test_configured_examined_followed_and_wiped(
 
     def run(*words: str, code: int = 0) -> str:
         nonlocal said
-        assert cli.run([words[0], "--port", port, *words[1:]]) == code
+        plain = ["--plaintext-for-tests"] if words[0] == "provision" else []
+        assert cli.run([words[0], "--port", port, *plain, *words[1:]]) == code
         shown = capsys.readouterr()
         said += shown.out + shown.err
         return shown.out + shown.err
@@ -204,7 +220,7 @@ def test_no_firmware_no_configuration(
     bare = firmware_boards.bare("unflashed")
     path = tmp_path / "b.toml"
     path.write_text(TOML.format(device="unflashed", port=1, pin=5).replace('ssid = "home"', 'ssid = ""'))
-    assert cli.run(["provision", "--port", port_of(bare), "--config", str(path)]) == 1
+    assert cli.run(["provision", "--plaintext-for-tests", "--port", port_of(bare), "--config", str(path)]) == 1
     assert f"there is no firmware yet: isotherm deploy --port {port_of(bare)}" in capsys.readouterr().err
     assert cli.run(["doctor", "--port", port_of(bare)]) == 1
     assert "! there is no firmware that starts (no module named 'isonode')" in capsys.readouterr().out
@@ -219,7 +235,7 @@ def test_add_from_the_cable_to_the_gateway(
     monkeypatch.setenv("ISOTHERM_WIFI_PASSWORD", SECRET)
     bare = firmware_boards.bare("newcomer")
     with Mosquitto(tmp_path / "mosquitto") as broker:
-        words = ["add", "--port", port_of(bare), "--yes", "--config"]
+        words = ["add", "--plaintext-for-tests", "--port", port_of(bare), "--yes", "--config"]
         path = str(written(tmp_path, device="newcomer", port=broker.port))
         assert cli.run([*words, path, "--timeout-s", "3"]) == 1, "nobody acknowledges"
         error = capsys.readouterr().err
@@ -238,5 +254,5 @@ def test_add_from_the_cable_to_the_gateway(
 
 @pytest.mark.mosquitto
 def test_add_needs_a_broker(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.run(["add", "--port", os.devnull, "--config", str(written(tmp_path))]) == 1
+    assert cli.run(["add", "--plaintext-for-tests", "--port", os.devnull, "--config", str(written(tmp_path))]) == 1
     assert "no broker at 127.0.0.1:1" in capsys.readouterr().err
