@@ -118,28 +118,44 @@ def replay(history: History, params: Params) -> Prediction:
     return total
 
 
-def _replay_run(run: Run, params: Params) -> Prediction:
+@dataclass
+class Replay:
+    """What a board makes of one run. alarms: (ms, kind, value) of each beginning and end."""
+
+    reports: list[Report] = field(default_factory=list)
+    alarms: list[tuple[int, int, int]] = field(default_factory=list)
+    samples: list[tuple[int, int]] = field(default_factory=list)
+    faults: int = 0
+
+
+def replay_run(run: Run, params: Params) -> Replay:
+    """Run the board's filter over one run."""
     channel = ChannelFilter(params)
-    reports: list[Report] = []
-    samples: list[tuple[int, int]] = []
-    alarms = faults = 0
+    found = Replay()
     for t_ms, value, code in zip(run.t_ms, run.value, run.fault, strict=True):
         t_s, rest_ms = divmod(t_ms, 1000)
         for i in range(channel.fault(code) if code else channel.step(t_s, rest_ms, value)):
             kind = channel.kinds[i]
             if is_report(kind):
-                reports.append(_report(channel, i, t_s, rest_ms, len(reports)))
+                found.reports.append(_report(channel, i, t_s, rest_ms, len(found.reports)))
             elif is_alarm(kind):
-                alarms += kind in _ALARM_ON_KINDS
+                found.alarms.append((t_ms, kind, channel.values[i]))
             elif kind == FAULT:
-                faults += 1
+                found.faults += 1
         if channel.sampled:
-            samples.append((t_ms, value))
+            found.samples.append((t_ms, value))
     for i in range(channel.flush()):
-        reports.append(_report(channel, i, 0, 0, len(reports)))
-    signal = Reconstruction(reports)
-    max_error = max((abs(value - signal.at(t_ms)) for t_ms, value in samples), default=0)
-    return Prediction(len(reports), alarms, faults, len(samples), max_error, run.duration_ms / DAY_MS)
+        found.reports.append(_report(channel, i, 0, 0, len(found.reports)))
+    return found
+
+
+def _replay_run(run: Run, params: Params) -> Prediction:
+    found = replay_run(run, params)
+    signal = Reconstruction(found.reports)
+    max_error = max((abs(value - signal.at(t_ms)) for t_ms, value in found.samples), default=0)
+    alarms = sum(kind in _ALARM_ON_KINDS for _, kind, _ in found.alarms)
+    days = run.duration_ms / DAY_MS
+    return Prediction(len(found.reports), alarms, found.faults, len(found.samples), max_error, days)
 
 
 def _report(channel: Any, i: int, t_s: int, t_ms: int, seq: int) -> Report:

@@ -10,6 +10,8 @@ import click
 
 from host_tools.commands import model_files
 from host_tools.commands.brokers import broker_options, link_to
+from host_tools.commands.keys import PASSPHRASE_FILE, passphrase_for
+from host_tools.commands.looking import diff, histories, plot
 from host_tools.commands.push import push, rollback
 from host_tools.errors import InputError, ModelFileError
 from isocore import model as iso_model
@@ -17,7 +19,6 @@ from isocore import sign as iso_sign
 from isocore.errors import SignatureError
 
 if TYPE_CHECKING:
-    from host_tools.history import History
     from host_tools.train import Goal, TrainedModel
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
@@ -38,6 +39,8 @@ def model() -> None:
 
 model.add_command(push)
 model.add_command(rollback)
+model.add_command(diff)
+model.add_command(plot)
 
 
 @model.command()
@@ -90,30 +93,16 @@ def train(
     """
     from host_tools.train import train as fit
 
-    histories = _histories(store, trace_paths, period_s)
+    found = histories(store, trace_paths, period_s)
     running = None if current is None else model_files.load(current)
     goals = _goals(error_c, error_pct, budget)
     known = {} if running is None else dict.fromkeys(targets, running)
-    trained = fit(histories, fleet, targets, sequence, goals, known, delay_s=delay_s)
+    trained = fit(found, fleet, targets, sequence, goals, known, delay_s=delay_s)
     for result in trained:
         path = out if len(targets) == 1 and not out.is_dir() else out / _file_name(result.model.target)
         model_files.write(path, result.payload + b"\n")
         click.echo(f"{path}: {result.model.target}, sequence {sequence}")
         _print_prediction(result)
-
-
-def _histories(store: Path | None, trace_paths: tuple[Path, ...], period_s: float | None) -> list[History]:
-    from host_tools.cloud.store_read import CloudReader
-    from host_tools.history import from_store, from_traces
-    from host_tools.traces import load_traces
-
-    if (store is None) == (not trace_paths):
-        raise InputError("give either --store or --trace to learn from")
-    if store is None:
-        return from_traces(load_traces(trace_paths, lambda text: click.echo(text, err=True)).values())
-    with CloudReader(store) as reader:
-        names = [device.name for device in reader.devices()]
-        return from_store(reader, None if period_s is None else dict.fromkeys(names, round(period_s * 1000)))
 
 
 def _goals(error_c: float | None, error_pct: float | None, budget: float | None) -> dict[str, Goal]:
@@ -157,7 +146,10 @@ def _print_prediction(trained: TrainedModel) -> None:
     "--key", required=True, type=_PATH, help="The private key: a file, or the folder of `isotherm keys init`."
 )
 @click.option("--out", required=True, type=_FILE, help="Container to write.")
-def sign(payload: Path, key: Path, out: Path) -> None:
+@click.option(
+    "--passphrase-file", envvar=PASSPHRASE_FILE, type=_FILE, help="File whose first line is the key's passphrase."
+)
+def sign(payload: Path, key: Path, out: Path, passphrase_file: Path | None) -> None:
     """Check a payload and wrap it, signed, in a container.
 
     \b
@@ -167,7 +159,8 @@ def sign(payload: Path, key: Path, out: Path) -> None:
     from host_tools.keys import signing
 
     checked = model_files.parsed(payload, model_files.read(payload))
-    container = signing.load_private(key).sign(iso_model.to_payload(checked))
+    passphrase = passphrase_for(key if key.is_dir() else key.parent, passphrase_file)
+    container = signing.load_private(key, passphrase).sign(iso_model.to_payload(checked))
     model_files.write(out, container)
     click.echo(f"{out}: {checked.target}, sequence {checked.sequence}, {len(container)} bytes")
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from host_tools.commands.brokers import broker_options, link_to
-from host_tools.commands.keys import open_fleet
+from host_tools.commands.keys import PASSPHRASE_FILE, open_fleet
 from host_tools.errors import BrokerError, HostError, InputError, ModelFileError
 from host_tools.staging import AWAY, COMMITTED, RANGES, Policy, Staging, amount
 
@@ -124,9 +124,7 @@ def push(
 @click.option(
     "--dir", "keys", required=True, type=_FOLDER, help="Folder of the fleet's keys: the model is signed anew."
 )
-@click.option(
-    "--passphrase-file", envvar="ISOTHERM_PASSPHRASE_FILE", type=_FILE, help="File whose first line is the passphrase."
-)
+@click.option("--passphrase-file", envvar=PASSPHRASE_FILE, type=_FILE, help="File whose first line is the passphrase.")
 @click.option("--target", help='Whose model: "*", class:NAME or device:NAME; needed when several were pushed to.')
 @click.option("--model", "wanted", help="Id of the model to bring back; default the one before the present one.")
 @rollout_options
