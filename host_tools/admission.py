@@ -1,6 +1,7 @@
 """What a node that the fleet took in is given, in the form it needs: a board's files, a broker's configuration.
 
     board   /certs/ca.der cert.der key.der   who it is, and whose word it takes
+            /certs/reading.key               what it tags its readings with, where it does
             /model-keys.isos                 the signed list of model keys; the firmware takes it in at its first start
             config.json                      fleet, root_key, gateway.tls
 
@@ -20,17 +21,19 @@ from isocore import access
 TLS_PORT = 8883
 CERTIFICATES = "/certs"
 KEY_LIST = "/model-keys.isos"
+READING_KEY = f"{CERTIFICATES}/reading.key"
 PATHS = {part: f"{CERTIFICATES}/{part}.der" for part in ("ca", "cert", "key")}
 
 
 def board_files(given: Bundle) -> dict[str, bytes]:
     """Flash path and content of what a board keeps."""
-    return {
+    files = {
         PATHS["ca"]: given.ca_der,
         PATHS["cert"]: given.identity.certificate_der,
         PATHS["key"]: given.identity.key_der,
         KEY_LIST: given.key_list,
     }
+    return files if given.reading_key is None else files | {READING_KEY: given.reading_key}
 
 
 def board_config(config: Mapping[str, Any], fleet: Fleet, name: str | None = None) -> dict[str, Any]:
@@ -42,7 +45,14 @@ def board_config(config: Mapping[str, Any], fleet: Fleet, name: str | None = Non
     gateway.setdefault("port", TLS_PORT)
     made = {**config, "fleet": fleet.name, "gateway": gateway, "root_key": fleet.root_key.hex()}
     made.pop("model_keys", None)
+    if tags(config):
+        made["reading_key"] = READING_KEY
     return made
+
+
+def tags(config: Mapping[str, Any]) -> bool:
+    """Whether a board of this configuration tags its readings: its `reading_key` names a file, whichever."""
+    return "reading_key" in config
 
 
 def broker_files(

@@ -109,7 +109,7 @@ def member(
         raise KeyFileError(f"--keys: {error}; --plaintext-for-tests does without, on this machine") from None
 
     def admit() -> Mapping[str, bytes]:
-        given = fleet.admit(name, "board")
+        given = fleet.admit(name, "board", tagged=admission.tags(config))
         if where is not None and tls is not None:
             gateways = [node.name for node in fleet.registry.active("gateway")]
             if not gateways:

@@ -228,6 +228,11 @@ def rotate(
 @click.option("--broker", help="HOST or HOST:PORT of the broker: withdraw it there too, and cut its connection.")
 @_IDENTITY
 @click.option("--timeout-s", default=10.0, show_default=True, type=click.FloatRange(1, 600), help="How long to wait.")
+@click.option(
+    "--cloud-keys",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The receiver's --reading-keys-file: written anew, so that it refuses the board's tags.",
+)
 @_FOLDER
 @_PASSPHRASE
 def revoke(
@@ -235,6 +240,7 @@ def revoke(
     broker: str | None,
     identity: Path | None,
     timeout_s: float,
+    cloud_keys: Path | None,
     folder: Path,
     passphrase_file: Path | None,
 ) -> None:
@@ -249,9 +255,13 @@ def revoke(
     operator = None if broker is None else _operator(identity)
     fleet = open_fleet(folder, passphrase_file)
     known = fleet.registry.nodes.get(name)
-    if broker is None or known is None or known.state != registry.REVOKED:
+    again = broker is not None or cloud_keys is not None  # to tell those who were away before
+    if not again or known is None or known.state != registry.REVOKED:
         fleet.revoke(name)
         click.echo(f"{name}: withdrawn in {folder / registry.FILE_NAME}")
+    if cloud_keys is not None:
+        sealed.write_file(cloud_keys, fleet.cloud_keys(), 0o600, replace=True)
+        click.echo(f"{cloud_keys}: the receiver refuses its tags from the next batch on")
     if broker is None or operator is None:
         click.echo("the broker was not told: run it again with --broker")
         return
