@@ -9,29 +9,27 @@ from __future__ import annotations
 
 import logging
 import os
-import random
 import select
 import time
 from collections.abc import Callable
 from contextlib import closing, suppress
-from typing import Any, NamedTuple
+from typing import Any
 
-from gateway import machine, wire
+from gateway import app_sinks, machine
 from gateway.access import AccessStage
 from gateway.app_alarms import Alarms
+from gateway.app_sinks import SinkLane
 from gateway.app_watch import Watch, policies
-from gateway.batcher import Batcher, Policy
-from gateway.config import Config, SinkConfig, load
+from gateway.config import Config, load
 from gateway.control import ControlServer
 from gateway.describe import channels_of
 from gateway.errors import ConfigError, FatalError, GatewayError, StoreBusy
-from gateway.fate import Fate
 from gateway.figures import families
 from gateway.ingest import SUBSCRIPTIONS, Ingest, Out, ack_message
 from gateway.inputs import Input, Inputs
 from gateway.keeping import keep_of
 from gateway.local.stage import Local
-from gateway.messages import LANE_ALARMS, LANE_BACKFILL, LANE_LIVE, LANE_WINDOWS, Committed, StoreState
+from gateway.messages import Committed, StoreState
 from gateway.metrics import Metrics
 from gateway.mqtt import BrokerLink
 from gateway.notify import Notifier
@@ -39,12 +37,11 @@ from gateway.overview import overview
 from gateway.own import Clock, Own, start_number
 from gateway.quarantine import apply
 from gateway.reload import plan
-from gateway.sinks.make import make_sink, make_tuning
+from gateway.sinks.make import make_tuning
 from gateway.status import StatusServer
-from gateway.store import Reader, Store, WindowReader
+from gateway.store import Reader, Store
 from gateway.third_party.stage import ThirdParty, end_session
 from gateway.tls import broker_context
-from gateway.uploader import Backoff, Circuit, Uploader
 from isocore import topics
 
 log = logging.getLogger("isotherm")
@@ -67,31 +64,6 @@ _FROM_ZERO: tuple[tuple[str, dict[str, str]], ...] = (
 _AGAIN_MAX = 64  # batches of one sink on their way, past which none is taken out of quarantine
 
 
-class _Lane(NamedTuple):
-    reader: Reader
-    windows: WindowReader
-    batcher: Batcher
-    uploader: Uploader
-
-    def close(self) -> None:
-        self.reader.close()
-        self.windows.close()
-
-
-def _policy(sink: SinkConfig) -> Policy:
-    slots = {
-        LANE_ALARMS: sink.alarm_slots,
-        LANE_LIVE: sink.live_slots,
-        LANE_BACKFILL: sink.backfill_slots,
-        LANE_WINDOWS: 1,
-    }
-    return Policy(sink.live_rows, sink.live_age_s, sink.backfill_rows, sink.backfill_after_s, slots)
-
-
-def _backoff(sink: SinkConfig) -> Backoff:
-    return Backoff(sink.backoff_base_s, sink.backoff_max_s, random.Random())
-
-
 class Gateway:
     """The daemon. `run` blocks until `request_stop`."""
 
@@ -109,7 +81,7 @@ class Gateway:
         self._wake_r, self._wake_w = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._fatal: FatalError | None = None
         self.metrics = Metrics()
-        self._lanes: dict[str, _Lane] = {}
+        self._lanes: dict[str, SinkLane] = {}
         store = config.store
         self._store = Store(
             config.store_path,
@@ -186,7 +158,9 @@ class Gateway:
         started = False
         try:
             for name in self._config.sinks:
-                self._lanes[name] = self._build_sink(name, head_row)
+                self._lanes[name] = app_sinks.build(
+                    name, self._config, self._store, self.metrics, head_row, self._wall_s
+                )
             self._watch.open(head_row, self._windows_closed)
             self._make_inputs()
             self._alarms.open(head_row)
@@ -314,8 +288,8 @@ class Gateway:
             self._alarms.tune(decided.config)
             for name, lane in self._lanes.items():
                 sink = decided.config.sinks[name]
-                lane.batcher.tune(_policy(sink), policies(decided.config))
-                lane.uploader.tune(tunings[name], _backoff(sink))
+                lane.batcher.tune(app_sinks.policy(sink), policies(decided.config))
+                lane.uploader.tune(tunings[name], app_sinks.backoff(sink))
             log.warning("configuration read again; changed: %s", ", ".join(decided.changed) or "nothing")
             if decided.waiting:
                 log.warning("changed in the file, but only a restart takes it up: %s", ", ".join(decided.waiting))
@@ -355,44 +329,6 @@ class Gateway:
                 self._config.metrics.listen, self._config.address_path, self.metrics.render, self.status
             )
             self._status_server.start()
-
-    def _build_sink(self, name: str, head_row: int) -> _Lane:
-        config = self._config.sinks[name]
-        wire.compressor(config.compression)  # a module that is missing is told now
-        policy = _policy(config)
-        sink = make_sink(self._config, name, sum(policy.slots.values()), self._wall_s)
-        reader = Reader(self._config.store_path)
-        windows = WindowReader(self._config.store_path)
-
-        def codec() -> tuple[str, Callable[[bytes], bytes]]:
-            return wire.negotiated(config.compression, sink.accepts)
-
-        fate = Fate(name, self._config.gateway.id, self._store, codec)
-        uploader = Uploader(
-            name,
-            sink,
-            policy.slots,
-            Circuit(_backoff(config)),
-            self.metrics,
-            on_stored=fate.stored,
-            on_refused=fate.refused,
-            on_unfit=fate.unfit,
-        )
-        batcher = Batcher(
-            name,
-            self._config.gateway.id,
-            reader,
-            self._store,
-            policy,
-            codec,
-            uploader.submit,
-            head_row=head_row,
-            policies=policies(self._config),
-            windows=windows,
-            wall_s=self._wall_s,
-        )
-        fate.slots = batcher
-        return _Lane(reader, windows, batcher, uploader)
 
     # -- between the stages
 

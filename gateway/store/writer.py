@@ -13,27 +13,22 @@ import logging
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from gateway.errors import FatalError, StoreBusy, StoreDamaged, StoreUnusable
 from gateway.messages import (
-    Alarm,
-    Batch,
     Committed,
     FrameIn,
-    KeptWindow,
     MetaIn,
     NoteIn,
-    Notice,
     OwnIn,
     StoreState,
-    Unsent,
 )
 from gateway.metrics import Metrics
 from gateway.pipe import Pipe
-from gateway.store import adopt, aggregates, batches, db, sinks
-from gateway.store import alarms as alarm_table
+from gateway.store import adopt, db
+from gateway.store.changes import Changes
 from gateway.store.disk import Disk
 from gateway.store.frames import FrameTable
 from gateway.store.keeper import Keeper
@@ -41,6 +36,7 @@ from gateway.store.own import OwnTable
 from gateway.store.reserve import Reserve
 from gateway.store.retention import Keep
 from gateway.store.segments import Names
+from gateway.store.ticket import Ticket
 
 log = logging.getLogger("isotherm.store")
 
@@ -50,44 +46,12 @@ _CALL_ROWS = 1
 _IDLE_S = 1.0
 _REOPEN_AFTER = 3  # failures in a row that are no lack of room: the connection itself may be what is broken
 _KEEPER_STOP_S = 5.0
-_ALL_SENT = Unsent()
-
-
-class Ticket:
-    """The outcome of a change asked of the writer; set once it is committed, or never will be.
-
-    alone: not in a transaction, and after the others: VACUUM.
-    """
-
-    def __init__(self, change: Callable[[sqlite3.Connection], object], alone: bool = False) -> None:
-        self.change = change
-        self.alone = alone
-        self.result: object = None
-        self.committed = False
-        self._done = threading.Event()
-
-    def settle(self, committed: bool) -> None:
-        self.committed = committed
-        self._done.set()
-
-    @property
-    def settled(self) -> bool:
-        return self._done.is_set()
-
-    def wait(self, timeout_s: float | None = None) -> bool:
-        """True when the change is durable."""
-        return self._done.wait(timeout_s) and self.committed
-
-    @property
-    def done(self) -> bool:
-        """Waits; True when the change is durable and did not itself say that there was nothing to do."""
-        return self.wait() and self.result is not False
 
 
 Item = FrameIn | OwnIn | MetaIn | NoteIn | Ticket
 
 
-class Store:
+class Store(Changes):
     """Owner of the database file. `open`, then `start`; `put` from any thread; `stop` drains.
 
     turns: rises at least every few seconds while the writer works, an idle disk or a failing one included; it stands
@@ -219,101 +183,11 @@ class Store:
         """Queue something received. False when the queue stayed full for `timeout_s`."""
         return self._pipe.put(item, rows, urgent, timeout_s)
 
-    def reserve_batches(self, count: int) -> int | None:
-        """The first of `count` new batch numbers, durable; None when the store is stopping."""
-        ticket = self._ask(lambda c: batches.reserve(c, count))
-        if not ticket.wait():
-            return None
-        assert isinstance(ticket.result, int)
-        return ticket.result
+    def _apply_own(self, own: OwnIn) -> None:
+        self._own.apply(own)
 
-    def freeze(self, batch: Batch, next_row: int, cuts: int | None = None, unsent: Unsent = _ALL_SENT) -> bool:
-        """Keep a batch and move its lane; True when durable. `cuts`: the reader's, when it read the rows.
-
-        unsent: what lay between and does not go up.
-        """
-        now_unix_ms = int(self._wall_s() * 1000)
-        return self._ask(lambda c: batches.freeze(c, batch, next_row, cuts, unsent, now_unix_ms)).done
-
-    def advance(self, sink: str, lane: str, next_row: int) -> bool:
-        """Move a lane's cursor over rows that are not its own."""
-        return self._ask(lambda c: batches.advance(c, sink, lane, next_row)).wait()
-
-    def leave_out(self, sink: str, lane: str, next_row: int, cuts: int | None, unsent: Unsent) -> bool:
-        """Move a lane's cursor over rows that do not go up; True when durable. `cuts` as for `freeze`."""
-        return self._ask(lambda c: batches.leave_out(c, sink, lane, next_row, cuts, unsent)).done
-
-    def begin_follower(self, follower: str, next_row: int) -> None:
-        """Keep where a new follower begins, before any change asked for later; never waits.
-
-        Else a kill before its first step would leave it behind rows that went up, or were counted into windows.
-        """
-        self._ask(lambda c: aggregates.begin(c, follower, next_row))
-
-    def keep_windows(
-        self, follower: str, next_row: int, windows: Sequence[KeptWindow], states: Sequence[tuple[int, int, str]]
-    ) -> bool:
-        """Keep what a follower made of the rows before `next_row`; True when durable."""
-        now_unix_ms = int(self._wall_s() * 1000)
-        return self._ask(lambda c: aggregates.save(c, follower, next_row, windows, states, now_unix_ms)).wait()
-
-    def keep_alarms(
-        self, follower: str, next_row: int, alarms: Sequence[Alarm], notices: Sequence[Notice], own: OwnIn | None
-    ) -> Ticket:
-        """Keep alarms, what is to be told of them, and the records that tell the cloud: all of it or nothing."""
-
-        def change(connection: sqlite3.Connection) -> None:
-            alarm_table.save(connection, follower, next_row, alarms, notices)
-            if own is not None:
-                self._own.apply(own)
-
-        return self._ask(change)
-
-    def told(self, notice: int) -> None:
-        """A notice needs no more telling; never waits: told once more after a kill, it has the same id."""
-        self._ask(lambda c: alarm_table.told(c, notice))
-
-    def prune_windows(self, before_s: int, sinks: Sequence[str]) -> int:
-        """Forget old windows that every one of `sinks` has frozen. Returns how many."""
-        ticket = self._ask(lambda c: aggregates.prune(c, before_s, sinks))
-        return ticket.result if ticket.wait() and isinstance(ticket.result, int) else 0
-
-    def leave_behind(self, sink: str, first_row: int, last_row: int) -> bool:
-        """Hand a range from the live lane to the backfill lane."""
-        return self._ask(lambda c: batches.leave_behind(c, sink, first_row, last_row)).wait()
-
-    def uploaded(self, sink: str, batch: int) -> bool:
-        """A batch has arrived; True when that is durable."""
-        return self._ask(lambda c: batches.uploaded(c, sink, batch)).wait()
-
-    def quarantine(self, sink: str, batch: int, reason: str) -> bool:
-        """A batch is refused for good; True when that is durable."""
-        return self._ask(lambda c: batches.quarantine(c, sink, batch, reason)).wait()
-
-    def replace(self, sink: str, number: int, new: Sequence[Batch]) -> bool:
-        """New batches in the place of a pending one; True when that is durable."""
-        now_unix_ms = int(self._wall_s() * 1000)
-        ticket = self._ask(lambda c: batches.replace(c, sink, number, new, now_unix_ms))
-        return ticket.wait() and ticket.result is True
-
-    def retry(self, sink: str, batch: int) -> Batch | None:
-        """Take a batch out of quarantine; the batch when that is durable, None when there is none such."""
-        ticket = self._ask(lambda c: batches.retry(c, sink, batch))
-        return ticket.result if ticket.wait() and isinstance(ticket.result, Batch) else None
-
-    def drop(self, sink: str, batch: int) -> bool:
-        """Give up a batch in quarantine; True when that is durable, False when there is none such."""
-        ticket = self._ask(lambda c: batches.drop(c, sink, batch))
-        return ticket.wait() and ticket.result is True
-
-    def enrol(self, starts: Mapping[str, str], timeout_s: float) -> list[str] | None:
-        """Say which sinks are configured, and where each begins if it is new ("oldest" or "newest").
-
-        Returns the new ones once that is durable. None when it is not within the time: it will be, unless this ends.
-        """
-        now_unix_ms = int(self._wall_s() * 1000)
-        ticket = self._ask(lambda c: sinks.enrol(c, starts, self._table.head_row, now_unix_ms))
-        return ticket.result if ticket.wait(timeout_s) and isinstance(ticket.result, list) else None
+    def _head_row(self) -> int:
+        return self._table.head_row
 
     def _ask_for_keeper(self, change: Callable[[sqlite3.Connection], object], alone: bool) -> bool:
         return self._ask(change, alone).done
