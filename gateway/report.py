@@ -28,7 +28,8 @@ def status_page(document: dict[str, Any], now_unix_s: float) -> Page:
         "store", f"{store['file']} ", bad(f"failing: {store['failing']}") if store["failing"] else good("written")
     )
     rejected = ", ".join(f"{n:,} {why}" for why, n in sorted(document["ingest"]["rejected"].items())) or "none"
-    page.line("ingest", f"{document['ingest']['records']:,} records since the start; refused messages: {rejected}")
+    records = f"{document['ingest']['records']:,} records of boards since the start"
+    page.line("ingest", f"{records}; refused messages: {rejected}")
     page.line("ledger", good("reconciles") if ledger["balanced"] else bad("does not reconcile"))
     page.line("", totals_text(ledger["totals"]))
     if document["sinks"]:

@@ -86,7 +86,7 @@ def install(layout: Layout, dependencies: bool, pi: bool = False) -> None:
     _write(layout.put(layout.docs / "pins.conf"), layout.filled(SYSTEM / "pins.conf"))
     _copy(SYSTEM / "isotherm-gateway.sysusers", layout.put(layout.sysusers))
     _copy(SYSTEM / "gateway.toml", layout.put(layout.docs / "gateway.toml.example"))
-    for page in ("gateway.md", "third-party.md", "uplink.md"):
+    for page in ("gateway.md", "alarms.md", "windows.md", "third-party.md", "uplink.md"):
         _copy(SOURCE / "docs" / page, layout.put(layout.docs / page))
     for rules in sorted(SYSTEM.glob("*.rules.yml")):
         _copy(rules, layout.put(layout.rules / rules.name))

@@ -110,6 +110,7 @@ class BoardClient:
         timeout_s: float = 30.0,
         size: int = 10,
         epoch_s: int = 0,
+        again_s: float = 0.5,
     ) -> None:
         """Send records in frames of `size` and repeat from the watermark until all are acknowledged."""
         last = records[-1][0]
@@ -122,7 +123,7 @@ class BoardClient:
                 for start in range(0, len(left), size):
                     self.send(device, boot, left[start : start + size], epoch_s)
                 target = left[-1][0]
-                patience = time.monotonic() + 0.5
+                patience = time.monotonic() + again_s
                 while self.acked(device, boot) < target and time.monotonic() < patience:
                     time.sleep(0.002)
             else:

@@ -83,7 +83,7 @@ class Traffic:
                 for device in self.made:
                     first = self.made[device] + 1
                     last = first + self._step - 1
-                    self.board.deliver(device, 1, self._records(first, last), timeout_s=_TIMEOUT_S)
+                    self.board.deliver(device, 1, self._records(first, last), timeout_s=_TIMEOUT_S, again_s=0.2)
                     self.made[device] = last
         except BaseException as exc:
             self.failure = exc
