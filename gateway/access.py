@@ -161,10 +161,11 @@ class AccessStage:
 def _tell(pid_file: Path | None, command: Sequence[str]) -> None:
     """Have the broker read its files anew. Raises OSError when it cannot be told."""
     if pid_file is not None:
-        try:
-            os.kill(int(pid_file.read_text(encoding="ascii")), signal.SIGHUP)
-        except ValueError as exc:
-            raise OSError(errno.EINVAL, f"{pid_file} holds no process id") from exc
+        text = pid_file.read_text(encoding="ascii", errors="replace").strip()
+        number = int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
+        if number < 2:  # kill(2): 0 and below stand for groups of processes, -1 for all of them; 1 is init
+            raise OSError(errno.EINVAL, f"{pid_file} holds no process id")
+        os.kill(number, signal.SIGHUP)
         return
     try:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_COMMAND_S, check=False)

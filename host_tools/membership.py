@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import ssl
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -75,15 +75,15 @@ def send_access(
         device, leaf = topics.parse(name)
         if leaf != topics.ACCESS_STATE or device not in waiting:
             return
-        said = json.loads(payload)
-        if said["number"] == number:
+        has, refused = _said(payload)
+        if has == number:
             del waiting[device]
         else:
-            waiting[device] = f" (it has list {said['number']}, {str(said.get('refused', 'no refusal'))[:60]})"
+            waiting[device] = f" (it has list {has}, {refused})"
 
     with Link(*where, tls) as link:
         link.subscribe([topics.topic(gateway, topics.ACCESS_STATE) for gateway in gateways], 1)
-        _send(link, [topics.topic(gateway, topics.ACCESS_SET) for gateway in gateways], document)
+        _send(link, [topics.topic(gateway, topics.ACCESS_SET) for gateway in gateways], document, take)
         while waiting:
             event = link.next_event(deadline_s)
             if event is None:
@@ -116,14 +116,27 @@ def cut(where: Address, identity: Identity, folder: Path) -> None:
         pass  # connected is all it takes
 
 
-def _send(link: Link, names: Sequence[str], payload: bytes) -> None:
+def _send(link: Link, names: Sequence[str], payload: bytes, take: Callable[[str, bytes], object] | None = None) -> None:
+    """Publish, and wait until the broker has it. `take` gets what comes meanwhile: an answer may be quicker."""
     waiting = {link.publish(name, payload) for name in names}
     deadline_s = time.monotonic() + CONNECT_S
     while waiting:
-        number, reason = link.until("publish", deadline_s)
+        number, reason = link.until("publish", deadline_s, take)
         if reason.is_failure:
             raise HostError(f"the broker refuses it: {reason}")
         waiting.discard(number)
+
+
+def _said(payload: bytes) -> tuple[int | None, str]:
+    """The number of the list that a gateway has, and why it refused another. A gateway may say anything at all: neither
+    does it stop the command, nor does it reach the terminal as more than letters."""
+    try:
+        said = json.loads(payload)
+        has, refused = said["number"], said.get("refused", "no refusal")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None, "and what it says makes no sense"
+    text = "".join(sign if sign.isascii() and sign.isprintable() else "?" for sign in str(refused)[:60])
+    return (has, text) if isinstance(has, int) else (None, text)
 
 
 def _number_of(document: bytes) -> int:

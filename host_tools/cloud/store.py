@@ -256,7 +256,7 @@ class Store:
 
 def _lock(folder: Path) -> IO[str]:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o750, parents=True, exist_ok=True)  # readings are nobody else's
         handle = (folder / LOCK_NAME).open("w")
     except OSError as error:
         text = f"{folder}: cannot be written: {error.strerror or error}; give another folder with --data"

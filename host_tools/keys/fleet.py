@@ -17,6 +17,7 @@ import datetime
 import fcntl
 import json
 import os
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -33,6 +34,7 @@ from isocore import access, keylist, sign, topics
 KEY_LIST_NAME = "model-keys.isos"
 _BACKUP = "fleet-backup"
 _BACKUP_BYTES_MAX = 16_000_000
+_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")  # of a file in the folder: no path, nothing hidden
 
 
 @dataclass(frozen=True)
@@ -225,9 +227,10 @@ def restore(file: Path, folder: Path, passphrase: str) -> int:
     except OSError as error:
         raise KeyFileError(f"{file}: backup cannot be read: {error.strerror or error}") from None
     files = json.loads(open_sealed(file, _BACKUP, sealed, passphrase))
-    for name, content in files.items():
-        if Path(name).name != name:
+    for name in files:  # all of them, before the first is written
+        if not _NAME.fullmatch(name):
             raise KeyFileError(f"{file}: holds a file outside of its folder: {name[:40]!r}")
+    for name, content in files.items():
         mode = 0o644 if name.endswith((".pub", ".isos")) or name == authority.CERTIFICATE_NAME else 0o600
         write_file(folder / name, base64.b64decode(content), mode)
     return len(files)

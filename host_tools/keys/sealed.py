@@ -28,6 +28,7 @@ from host_tools.errors import KeyFileError
 PASSPHRASE_CHARACTERS_MIN = 10
 _N, _R, _P = 1 << 15, 8, 1  # 32 MiB and about 0.1 s: RFC 7914's own example costs of 2017 were half of that
 _N_MAX, _R_MAX, _P_MAX = 1 << 20, 16, 4
+_MEMORY_BYTES_MAX = 1 << 28  # of scrypt: 128 * n * r (RFC 7914 section 2); a Raspberry Pi has it to spare
 _BYTES_MAX = 1 << 16
 _VERSION = 1
 
@@ -56,12 +57,13 @@ def open_sealed(where: Path, what: str, data: bytes, passphrase: str) -> bytes:
         salt, nonce, box = (bytes.fromhex(document[name]) for name in ("salt", "nonce", "box"))
         good = document["v"] == _VERSION and len(salt) == 16 and len(nonce) == 12
         good = good and 1 < n <= _N_MAX and n & (n - 1) == 0 and 0 < r <= _R_MAX and 0 < p <= _P_MAX
-    except (ValueError, KeyError, TypeError):
+        good = good and 128 * n * r <= _MEMORY_BYTES_MAX and isinstance(document["what"], str)
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         good = False
     if not good:
         raise KeyFileError(f"{where}: is no sealed file of this version")
     if document["what"] != what:
-        raise KeyFileError(f"{where}: holds {str(document['what'])[:40]!r}, not {what!r}")
+        raise KeyFileError(f"{where}: holds {document['what'][:40]!r}, not {what!r}")
     try:
         return AESGCM(_derive(passphrase, salt, n, r, p)).decrypt(nonce, box, what.encode())
     except InvalidTag:

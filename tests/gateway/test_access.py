@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from pathlib import Path
 
 import pytest
 
 from gateway import access as gateway_access
-from gateway.access import BrokerAccess
+from gateway.access import BrokerAccess, _tell
 from host_tools.keys import signing
 from isocore import access, sign
 
@@ -119,3 +121,17 @@ def test_cut_between_any_two_files(tmp_path: Path, writes: int, monkeypatch: pyt
     again.access.open()
     assert again.access.number == (5 if writes else 4)
     assert ("fridge-1" in again.acl) == (not writes)
+
+
+@pytest.mark.parametrize("text", ["-1", "0", "1", "", "x", "-5000", "99999999999999999999", "\u00b2", "12 34"])
+def test_a_pid_file_names_one_process(tmp_path: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a broker that was taken writes there makes no signal to all processes of the gateway's user."""
+    told: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "kill", lambda number, sign: told.append((number, sign)))
+    path = tmp_path / "pid"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(OSError, match="no process id"):
+        _tell(path, ())
+    path.write_text("4321\n")
+    _tell(path, ())
+    assert told == [(4321, signal.SIGHUP)]

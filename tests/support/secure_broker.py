@@ -12,6 +12,7 @@ import socket
 import ssl
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from host_tools import broker, membership
@@ -27,12 +28,12 @@ _START_S = 10.0
 class SecureBroker:
     """One fleet and its broker on loopback. A context manager."""
 
-    def __init__(self, workdir: Path) -> None:
+    def __init__(self, workdir: Path, hosts: Sequence[str] = ("127.0.0.1", "localhost")) -> None:
         self.workdir = workdir
         self.port = free_port()
         self.fleet = fleets.create(workdir / "keys", "home", None)
         self.folder = workdir / "broker"
-        self._bundle = self.fleet.admit("broker", "broker", ["127.0.0.1", "localhost"])
+        self._bundle = self.fleet.admit("broker", "broker", hosts)
         self._process: subprocess.Popen[bytes] | None = None
 
     @property

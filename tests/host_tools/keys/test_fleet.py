@@ -146,11 +146,16 @@ def test_backup(fleet: fleets.Fleet, tmp_path: Path) -> None:
         fleets.restore(out, elsewhere, GOOD)
     with pytest.raises(KeyFileError, match="passphrase is wrong"):
         fleets.restore(out, tmp_path / "third", GOOD + "?")
+
+
+@pytest.mark.parametrize("name", ["../escaped", "/escaped", "..", "", ".lock", "a\0b", "a\nb", "a/b", "é", "x" * 200])
+def test_a_backup_writes_into_its_folder_only(tmp_path: Path, name: str) -> None:
+    """Whoever knows the passphrase made it; still not one file is written, the good one before it neither."""
     planted = tmp_path / "planted"
-    planted.write_bytes(sealed.seal("fleet-backup", b'{"../escaped": ""}', GOOD))
+    planted.write_bytes(sealed.seal("fleet-backup", json.dumps({"good": "", name: ""}).encode(), GOOD))
     with pytest.raises(KeyFileError, match="outside of its folder"):
-        fleets.restore(planted, tmp_path / "fourth", GOOD)
-    assert not (tmp_path / "escaped").exists()
+        fleets.restore(planted, tmp_path / "folder", GOOD)
+    assert [path.name for path in tmp_path.iterdir()] == ["planted"]
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,11 @@ def test_every_altered_bit_is_noticed() -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"n": 1 << 40}, {"n": 3}, {"r": 0}, {"p": 99}, {"v": 2}, {"salt": "zz"}, {"n": "many"}, {"nonce": ""}]
+    "change",
+    [
+        *({"n": 1 << 40}, {"n": 3}, {"r": 0}, {"p": 99}, {"v": 2}, {"salt": "zz"}, {"n": "many"}, {"nonce": ""}),
+        *({"n": 1 << 20, "r": 16}, {"n": float("inf")}, {"what": 7}),  # two GiB; no number; no name
+    ],
 )
 def test_planted_costs_and_shapes_are_refused(change: dict[str, object]) -> None:
     """A file that asks for a terabyte is no way to stop the host."""
@@ -90,3 +94,9 @@ def test_nothing_is_replaced_unasked(tmp_path: Path) -> None:
     sealed.write_file(path, b"second", 0o600, replace=True)
     assert path.read_bytes() == b"second"
     assert os.listdir(tmp_path) == ["secret"]
+
+
+@pytest.mark.parametrize("data", [b"{" * 60_000, b"[" * 60_000, b"{}", b"null", b'{"n": 1e999, "r": 8, "p": 1}'])
+def test_any_other_file_is_a_sentence(data: bytes) -> None:
+    with pytest.raises(KeyFileError, match="no sealed file"):
+        sealed.open_sealed(Path("f"), "ca-key", data, GOOD)
