@@ -12,7 +12,11 @@
 
 
 class IsoError(Exception):
-    """Base of all errors of the core."""
+    """Base of all errors of the core. reason: a slug where there is one; the text is then what the error says."""
+
+    def __init__(self, reason, text=None):
+        super().__init__(reason if text is None else text)
+        self.reason = reason
 
 
 class FrameError(IsoError):
@@ -20,10 +24,6 @@ class FrameError(IsoError):
 
     reason: `type`, `short`, `long`, `version`, `flags`, `count`, `crc`, `tag`, `kind`, `order`, `range` or `canonical`.
     """
-
-    def __init__(self, reason, text):
-        super().__init__(text)
-        self.reason = reason
 
 
 class TopicError(IsoError):
@@ -35,10 +35,6 @@ class SignatureError(IsoError):
 
     reason: `size`, `magic`, `version`, `algorithm`, `kind`, `key`, `signature`.
     """
-
-    def __init__(self, reason, text):
-        super().__init__(text)
-        self.reason = reason
 
 
 class ModelError(IsoError):

@@ -1,39 +1,15 @@
 """Threshold models: data that says what a board watches and what it reports.
 
 The values only; payload.py turns bytes into them and back. Of that file `parse`, `from_dict`, `to_payload` and
-`check_limits` can be had from here too: it is loaded when first asked for, because a board needs it for seconds of its
-life and its heap is small. This file knows neither signatures (sign.py) nor slots, and it never decides whether a model
-is wanted here: `why_not` only answers.
+`check_limits` can be had from here too, and FIELDS of fields.py: both are loaded when first asked for, because a board
+needs them for seconds of its life and its heap is small. This file knows neither signatures (sign.py) nor slots, and it
+never decides whether a model is wanted here: `why_not` only answers.
 """
-
-from isocore.record import VALUE_MAX
 
 PREDICTOR_NONE = 0  # every sample is reported
 PREDICTOR_HOLD = 1  # the last report stands until the reading leaves its error bound
 PREDICTOR_TREND = 2  # the same, but it moves on with the slope, fading (predict.py)
 PREDICTORS = ("none", "hold", "trend")
-
-# field: (lowest, highest, default); None: no limit. Temperatures and humidities in milli-units (m degC, m%RH).
-FIELDS = {
-    "high_on_milli": (-VALUE_MAX, VALUE_MAX, None),
-    "high_off_milli": (-VALUE_MAX, VALUE_MAX, None),
-    "low_on_milli": (-VALUE_MAX, VALUE_MAX, None),
-    "low_off_milli": (-VALUE_MAX, VALUE_MAX, None),
-    "debounce_samples": (1, 1000, 1),
-    "rate_limit_milli_min": (0, 250000, 0),
-    "valid_min_milli": (-VALUE_MAX, VALUE_MAX, -VALUE_MAX),
-    "valid_max_milli": (-VALUE_MAX, VALUE_MAX, VALUE_MAX),
-    "stuck_s": (0, 10000000, 0),
-    "error_milli": (0, VALUE_MAX, 100),
-    "heartbeat_s": (0, 10000000, 0),
-    "trend_s": (0, 86400, 0),
-    "lead_pct": (-50, 90, 0),
-    "lead_after": (0, 4, 0),
-    "delay_s": (0, 300, 0),
-    "fit_pct": (0, 200, 0),
-    "min_interval_s": (0, 3600, 0),
-    "window_s": (0, 86400, 0),
-}
 
 
 class ChannelParams:
@@ -43,12 +19,16 @@ class ChannelParams:
     """
 
     def __init__(self):
+        from isocore.fields import FIELDS
+
         for name in FIELDS:
             setattr(self, name, FIELDS[name][2])
         self.predictor = PREDICTOR_HOLD
 
     def as_dict(self):
         """The fields that differ from the defaults, as they stand in a payload."""
+        from isocore.fields import FIELDS
+
         out = {}
         for name in FIELDS:
             value = getattr(self, name)
@@ -95,6 +75,10 @@ class Model:
 
 
 def __getattr__(name):
+    if name == "FIELDS":
+        from isocore.fields import FIELDS
+
+        return FIELDS
     if name in (
         "parse",
         "from_dict",

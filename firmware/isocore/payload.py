@@ -7,7 +7,8 @@ Turns bytes into a Model or refuses them, naming the field, and writes the one p
 import json
 
 from isocore.errors import ModelError
-from isocore.model import FIELDS, PREDICTORS, ChannelParams, Model
+from isocore.fields import FIELDS
+from isocore.model import PREDICTORS, ChannelParams, Model
 from isocore.topics import is_device_id
 
 PAYLOAD_VERSION = 1

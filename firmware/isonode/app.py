@@ -341,10 +341,12 @@ class Node:
 
     def _use_model(self):
         current = self.models.current
+        default = ChannelParams()  # one for all channels that the model does not mention
+        lazy.forget("isocore.fields")
         least_s = 0
         for i in range(len(self.filters)):
             name = self.settings.channels[i].name
-            params = current.params(name) if current is not None else ChannelParams()
+            params = (current.channels.get(name) if current is not None else None) or default
             self.filters[i].configure(params)
             if i == 0 or params.min_interval_s < least_s:
                 least_s = params.min_interval_s

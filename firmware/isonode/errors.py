@@ -11,23 +11,23 @@ Sensors raise nothing: what they cannot read is a fault code (isocore.record).
 
 
 class NodeError(Exception):
-    """Base of all errors of the application."""
+    """Base of all errors of the application. reason: a slug, which the error's text begins with."""
+
+    def __init__(self, reason, text=""):
+        super().__init__(reason + (": " + text if text else ""))
+        self.reason = reason
 
 
 class ConfigError(NodeError):
     """field: dotted name of the offending field, such as `sensors.0.pin`."""
 
     def __init__(self, field, text):
-        super().__init__("config.json: " + field + ": " + text)
+        super().__init__("config.json", field + ": " + text)
         self.field = field
 
 
 class LinkError(NodeError):
     """reason: `wifi`, `resolve`, `connect`, `tls`, `timeout`, `closed`, `io`, `protocol`, `silence` or `no_ack`."""
-
-    def __init__(self, reason, text=""):
-        super().__init__(reason + (": " + text if text else ""))
-        self.reason = reason
 
 
 class LinkRefused(LinkError):
@@ -36,7 +36,3 @@ class LinkRefused(LinkError):
 
 class ModelRefused(NodeError):
     """reason: a slug of SignatureError, of Model.why_not, or `payload`, `sequence`, `reverted`, `storage`."""
-
-    def __init__(self, reason, text=""):
-        super().__init__(reason + (": " + text if text else ""))
-        self.reason = reason

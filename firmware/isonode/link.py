@@ -47,11 +47,10 @@ class Link:
         self._outbox = outbox
         self._config = config
         self._options = config.link
-        self._topic = {leaf: topics.topic(config.device, leaf) for leaf in topics.BOARD_LEAVES}
-        self._ack_topic = self._topic[topics.ACK].encode()
-        self._model_topic = self._topic[topics.MODEL_SET].encode()
-        self._keys_topic = self._topic[topics.KEYS_SET].encode() if config.root_key else None
-        session.set_last_will(self._topic[topics.STATUS], b"offline", True)
+        self._ack_topic = topics.topic(config.device, topics.ACK).encode()
+        self._stem = self._ack_topic[: -len(topics.ACK)]  # of all the board's topics
+        self._keys_topic = self._topic(topics.KEYS_SET) if config.root_key else None
+        session.set_last_will(topics.topic(config.device, topics.STATUS), b"offline", True)
         self.on_model = None  # called with a memoryview of a model/set message, valid until it returns
         self.on_keys = None  # the same for keys/set
         self.on_ack = None  # called with (unix seconds, ms) of each of the gateway's acks
@@ -242,7 +241,7 @@ class Link:
                 self._session.put_subscribe(self._ack_topic)
                 if self._keys_topic:  # before the models that its keys sign
                     self._session.put_subscribe(self._keys_topic)
-                self._session.put_subscribe(self._model_topic)
+                self._session.put_subscribe(self._topic(topics.MODEL_SET))
                 self._session.flush()
         elif self._session.flush() and self._session.granted >= (3 if self._keys_topic else 2):
             self._came_up(now)
@@ -327,7 +326,7 @@ class Link:
             leaf = self._dirty.pop(0)
             payload = b"online" if leaf == topics.STATUS else self.describe(leaf)
             if payload is not None:
-                self._session.put_publish(self._topic[leaf], payload, True)
+                self._session.put_publish(self._topic(leaf), payload, True)
                 return True
         if not self._pinged and self._passed(now, self._ping_at()):
             self._pinged = True
@@ -342,14 +341,14 @@ class Link:
         if frame is None:
             return False
         self.frames_sent += 1
-        self._session.put_publish(self._topic[topics.UP], frame)
+        self._session.put_publish(self._topic(topics.UP), frame)
         return True
 
     def _ask(self, now):
         """Publish `meta`, and do so again when no answer came in time."""
         self._rounds = min(self._rounds + 1, 8)  # the ceiling of the back-off
         self._set_ack_deadline(now)
-        self._session.put_publish(self._topic[topics.META], self.describe(topics.META), True)
+        self._session.put_publish(self._topic(topics.META), self.describe(topics.META), True)
 
     def _next_urgent(self):
         """A frame of events that a backlog, or a full window, keeps from being sent in its turn."""
@@ -409,13 +408,16 @@ class Link:
 
     # ---- incoming --------------------------------------------------------------------------------------------------
 
+    def _topic(self, leaf):
+        return self._stem + leaf.encode()
+
     def _message(self, topic, payload):
         if topic == self._ack_topic:
             try:
                 self._take_ack(json.loads(bytes(payload).decode()))
             except (ValueError, KeyError, TypeError, IndexError):
                 self.bad_messages += 1
-        elif topic == self._model_topic:
+        elif topic == self._topic(topics.MODEL_SET):
             if payload and self.on_model is not None:
                 self.on_model(payload)
         elif topic == self._keys_topic:

@@ -31,14 +31,14 @@ from isonode.mqtt_reader import (  # noqa: E402
     split_publish,
 )
 
-CHUNK_BYTES = 512
+CHUNK_BYTES = 256
 _OUT_BYTES = const(1024)
 _TLS_TIMEOUT = const(-0x6800)  # MBEDTLS_ERR_SSL_TIMEOUT, mbedtls/ssl.h
-READS_MAX = 8  # chunks taken by one `receive`
+READS_MAX = 16  # chunks taken by one `receive`
 _CONNACK_CODES = ("", "protocol version", "client id", "server unavailable", "user or password", "not authorised")
 
 
-for _name in ("connect", "disconnect", "wait_msg", "check_msg"):
+for _name in ("connect", "disconnect", "wait_msg", "check_msg", "set_callback", "_recv_len"):
     # must never run here, and the heap wants their kilobyte back
     if hasattr(MQTTClient, _name):
         delattr(MQTTClient, _name)
@@ -78,7 +78,7 @@ class Session(MQTTClient):
     def __init__(self, client_id, keepalive_s, body_bytes_max, user=None, password=None):
         MQTTClient.__init__(self, client_id, "", 1, user=user, password=password, keepalive=keepalive_s)
         self.sock = _Sink()
-        self.set_callback(self._unused)
+        self.cb = self._packet  # the parent's subscribe wants one; its reading, which would call it, is gone
         self.connection = None
         self.granted = 0  # SUBACKs since the connection
         self.accepted = False  # CONNACK came, and said yes
@@ -86,10 +86,6 @@ class Session(MQTTClient):
         self._out_at = 0
         self._chunk = memoryview(bytearray(CHUNK_BYTES))
         self.reader = Reader(body_bytes_max, self._packet)
-
-    @staticmethod
-    def _unused(topic, message):
-        raise RuntimeError("umqtt's own reading must not run")
 
     def attach(self, connection, close_former=True):
         """Start over on a connected non-blocking socket, which this session closes; or on TLS over the former one."""

@@ -21,7 +21,7 @@ _LENGTH = const(1)
 _BODY = const(2)
 _SKIP = const(3)
 
-SMALL_BYTES = 256  # acks, SUBACK and the like
+SMALL_BYTES = 128  # acks, SUBACK and the like
 
 
 # What a ProtocolError is raised with, and a number where it helps; `nonsense` says it in words.

@@ -73,7 +73,7 @@ class Outbox:
         self._ahead_sent = 0  # of these, handed out by next_urgent
         self._ack_boot = 0  # an ack for a later boot than the floor's, kept until the floor comes there
         self._ack_seq = 0
-        self._batch = Batch(ram_records)
+        self._batch = Batch(max(self._spill_records, min(URGENT_RECORDS, ram_records)))
         self._store = SegmentStore(root, self._batch, self.counts, segment_bytes, capacity_bytes, block_bytes, key)
 
     # ---- life ----

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ast
 import copy
-from collections.abc import Callable
+import keyword
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from host_tools.bytecode.names import Names
-from host_tools.bytecode.program import Module, Program, Ref
+from host_tools.bytecode.program import SHORT_TEXT, Module, Program, Ref
 from host_tools.bytecode.rewriter import Rewriter
 
 
@@ -75,6 +77,7 @@ class Unit:
                 said.add(text)
             body.append(made)
         body[:0] = [self._import(ref) for ref in self._imported]
+        body[:0] = _names_first(body)
         return ast.unparse(ast.fix_missing_locations(ast.Module(body, []))) + "\n"
 
     def _bind(self, ref: Ref, home: Callable[[Ref], Unit]) -> str:
@@ -93,3 +96,41 @@ class Unit:
         unit, there, here = self._imported[ref]
         source = unit.name if ref.name else ref.module.rpartition(".")[0]
         return ast.ImportFrom(source, [ast.alias(there, None if here == there else here)], 0)
+
+
+_ONE_BYTE_NAMES = 126  # bytecode says a name by its place in the file's table; the first 128 places take one byte
+
+
+def _names_first(body: list[ast.stmt]) -> list[ast.stmt]:
+    """A statement that does nothing, but makes the compiler meet the most frequent names first (0.5 KB of bytecode)."""
+    counts = Counter(name for statement in body for name in _operands(statement))
+    first = [name for name, _ in counts.most_common(_ONE_BYTE_NAMES) if _is_name(name)]
+    if len(counts) <= _ONE_BYTE_NAMES:
+        return []
+    chain: ast.expr = ast.Name("__name__", ast.Load())
+    for name in first:
+        chain = ast.Attribute(chain, name, ast.Load())
+    return [ast.Expr(ast.BoolOp(ast.Or(), [ast.Name("__name__", ast.Load()), chain]))]
+
+
+def _is_name(text: str) -> bool:
+    return text.isidentifier() and not keyword.iskeyword(text)
+
+
+def _operands(statement: ast.stmt) -> Iterator[str]:
+    """Names that the bytecode of functions says, as often as it does; local variables are numbers there."""
+    for function in (node for node in ast.walk(statement) if isinstance(node, ast.FunctionDef)):
+        local = {
+            node.id for node in ast.walk(function) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+        }
+        local |= {node.arg for node in ast.walk(function) if isinstance(node, ast.arg)}
+        for node in ast.walk(function):
+            if isinstance(node, ast.Attribute):
+                yield node.attr
+            elif isinstance(node, ast.Name) and node.id not in local:
+                yield node.id
+            elif isinstance(node, ast.arg):
+                yield node.arg
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str) and len(node.value) <= SHORT_TEXT:
+                yield node.value
+        yield function.name

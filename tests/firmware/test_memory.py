@@ -20,7 +20,8 @@ HEAP_BYTES = 112 * 1024
 DEADLINE_S = 60.0
 REST_S = 10.0
 # The aim is half of HEAP_BYTES, 57,344; docs/memory.md says what is in the way. This is what may not be lost again.
-LEAST_FREE_BYTES = 50_000  # at rest; an overlay that is loaded takes up to 7 KB for its while
+LEAST_FREE_BYTES = 53_000  # at rest; overlays that are loaded take up to 17 KB for their while
+LEAST_BLOCK_BYTES = 20_000  # in one piece, as health says it while its own overlay is loaded
 CHIP_NAMES = 620  # the table of names doubles beyond them, which costs 4.5 KB (host_tools/virtual/sim/names.py)
 COUNT_NAMES = """
 import sys, micropython
@@ -84,7 +85,7 @@ def test_a_day_with_everything_leaves_the_heap_as_it_was(bench: Bench, gateway: 
     assert board.boots == 1 and board.counters["sampled"] >= 3 * 1400
     assert min(at_start, with_model, at_end) >= LEAST_FREE_BYTES, HELP
     assert at_end >= with_model - 4096, "the heap grows with time"
-    assert health["largest_block_bytes"] >= LEAST_FREE_BYTES // 2, "what is free lies in pieces"
+    assert health["largest_block_bytes"] >= LEAST_BLOCK_BYTES, "what is free lies in pieces"
 
 
 @pytest.mark.micropython
