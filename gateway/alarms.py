@@ -6,16 +6,19 @@
 
 One alarm a (rule, device, channel) stands at a time. Time here is monotonic; wall time is only noted. Bound:
 STANDING_MAX alarms and as many conditions; past that new ones are counted and left out. Pure: clocks come in as
-numbers, changes go out as a list. It knows no rule, no store and no output.
+numbers, changes go out as a list. A look costs what is due, not what is known: conditions wait in a heap by deadline.
+It knows no rule, no store and no output.
 """
 
 from __future__ import annotations
 
+import heapq
 from typing import Any, NamedTuple
 
 from gateway.messages import Alarm
 
 STANDING_MAX = 5000
+_NEVER = float("inf")
 RAISED, ACKNOWLEDGED, CLEARED = "raised", "acknowledged", "cleared"
 SEVERITIES = ("info", "warning", "critical")
 Key = tuple[str, str, str]  # rule, device, channel
@@ -37,7 +40,7 @@ class Change(NamedTuple):
 
 
 class _Condition:
-    __slots__ = ("manner", "on", "since_s", "text", "value_milli")
+    __slots__ = ("manner", "on", "queued_s", "since_s", "text", "value_milli")
 
     def __init__(self, on: bool, since_s: float, text: str, value_milli: int | None, manner: Manner) -> None:
         self.on = on
@@ -45,6 +48,13 @@ class _Condition:
         self.text = text
         self.value_milli = value_milli
         self.manner = manner
+        self.queued_s = _NEVER  # when its earliest entry in the heap comes up
+
+    def due_s(self, stands: bool) -> float:
+        """When it raises or clears its alarm, if it stays as it is."""
+        if self.on:
+            return _NEVER if stands else self.since_s + self.manner.after_s
+        return self.since_s + self.manner.clear_after_s if stands else self.since_s
 
 
 class Book:
@@ -54,6 +64,8 @@ class Book:
         self._standing: dict[Key, Alarm] = {(a.rule, a.device, a.channel): a for a in standing}
         self._next = next_number
         self._conditions: dict[Key, _Condition] = {}
+        self._due: list[tuple[float, int, Key]] = []  # with a count, so that equal deadlines keep their order
+        self._queued = 0
         self.left_out = 0
 
     @property
@@ -73,20 +85,46 @@ class Book:
             if len(self._conditions) >= STANDING_MAX:
                 self.left_out += 1
                 return
-            self._conditions[key] = _Condition(on, now_s, text, value_milli, manner)
+            self._conditions[key] = fresh = _Condition(on, now_s, text, value_milli, manner)
+            self._queue(key, fresh)
             return
+        changed = known.on != on or known.manner != manner
         if known.on != on:
             known.on = on
             known.since_s = now_s
         known.text, known.value_milli, known.manner = text, value_milli, manner
+        if changed:
+            self._queue(key, known)
+
+    def _queue(self, key: Key, condition: _Condition) -> None:
+        """See that the heap brings it up in time: an entry that is too early is put back when it comes up."""
+        due_s = condition.due_s(key in self._standing)
+        if due_s < condition.queued_s:
+            condition.queued_s = due_s
+            self._queued += 1
+            heapq.heappush(self._due, (due_s, self._queued, key))
+            if len(self._due) > 2 * STANDING_MAX:  # left behind by conditions that came and went
+                self._due = [entry for entry in self._due if self._is_live(entry)]
+                heapq.heapify(self._due)
+
+    def _is_live(self, entry: tuple[float, int, Key]) -> bool:
+        condition = self._conditions.get(entry[2])
+        return condition is not None and condition.queued_s == entry[0]
 
     def look(self, now_s: float, now_unix_ms: int) -> list[Change]:
         """Raise what has held long enough, clear what has been over long enough."""
         changes = []
-        for key, condition in list(self._conditions.items()):
+        while self._due and self._due[0][0] <= now_s:
+            entry = heapq.heappop(self._due)
+            if not self._is_live(entry):
+                continue
+            key = entry[2]
+            condition = self._conditions[key]
+            condition.queued_s = _NEVER
             alarm = self._standing.get(key)
-            waited_s = now_s - condition.since_s
-            if condition.on and alarm is None and waited_s >= condition.manner.after_s:
+            if condition.due_s(alarm is not None) > now_s:
+                self._queue(key, condition)
+            elif condition.on:
                 fresh = Alarm(
                     self._next,
                     *key,
@@ -98,11 +136,9 @@ class Book:
                 self._next += 1
                 self._standing[key] = fresh
                 changes.append(Change(RAISED, fresh))
-            elif not condition.on:
-                if alarm is None:
-                    del self._conditions[key]
-                elif waited_s >= condition.manner.clear_after_s:
-                    del self._conditions[key]
+            else:
+                del self._conditions[key]
+                if alarm is not None:
                     changes.append(self._clear(key, now_unix_ms))
         return changes
 

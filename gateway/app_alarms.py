@@ -80,6 +80,7 @@ class Alarms:
         start_row = head_row + 1 if place is None else place
         if place is None:
             self._store.begin_follower(FOLLOWER, start_row)
+        self._rules.stand_at(start_row)
         for rows in again(self._rows, max(1, start_row - _PRIME_ROWS), start_row - 1 if place is not None else 0):
             self._rules.prime(rows)
         self._make_tellers()

@@ -5,7 +5,8 @@ It knows no stage, no thread and no database. Times named `recv` and `unix` are 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 Record = tuple[int, int, int, int, int, int]  # seq, kind, channel, value, uptime_ms, trend_milli_min: isocore's order
 
@@ -104,14 +105,26 @@ class Ack(NamedTuple):
     top: int | None = None
 
 
+class Fresh(NamedTuple):
+    """All that a commit stored from `first_row` to its head: fields of Row, in order of arrival, not to be changed."""
+
+    first_row: int
+    rows: Sequence[tuple[Any, ...]]
+
+
 class Committed(NamedTuple):
-    """One commit of the writer: acknowledgements due, last row id in the store, rows added: events and others."""
+    """One commit of the writer: acknowledgements due, last row id in the store, rows added: events and others.
+
+    fresh: the rows themselves, or None when only the store has them. described: a board said anew what it is.
+    """
 
     acks: list[Ack]
     head_row: int
     others: int
     events: int
     receipts: tuple[Receipt, ...] = ()
+    fresh: Fresh | None = None
+    described: bool = False
 
 
 class StoreState(NamedTuple):

@@ -88,7 +88,7 @@ class _Plan(NamedTuple):
 class _Life:
     """What is remembered of a device. Times are monotonic."""
 
-    __slots__ = ("boot", "conflicts", "gap", "seen_s", "seen_unix_ms")
+    __slots__ = ("boot", "conflicts", "due_s", "gap", "seen_s", "seen_unix_ms")
 
     def __init__(self, vitals: Vitals, seen_s: float) -> None:
         self.seen_unix_ms = vitals.last_seen_unix_ms
@@ -96,6 +96,7 @@ class _Life:
         self.conflicts = vitals.conflicts
         self.gap = vitals.gap
         self.boot = 0
+        self.due_s = 0.0  # when its rules have to be looked at, unless its ledger changes before
 
 
 # (place up to which rows are read, changes) -> how many of the first changes are durable; waits at most DURABLE_WAIT_S
@@ -131,17 +132,27 @@ class Rules:
         self._channels: dict[tuple[int, int], _Channel] = {}
         self._lives: dict[int, _Life] = {}
         self._names: dict[int, DeviceInfo | None] = {}
-        self._plans: dict[tuple[int, int], _Plan | None] = {}  # of one step, as are the names
+        self._plans: dict[tuple[int, int], _Plan | None] = {}  # until names or rules change
         self._ahead: set[int] = set()  # devices whose clock was ahead when last heard
         self._sort(rules)
         self._unkept: list[Change] = []
         self._store_state: StoreState | None = None
         self._store_failing: Callable[[], str | None] = lambda: None
-        self._next_row = 0
+        self._next_row = 1
         self._saved_s = clock_s()
         self._started_s = clock_s()
 
     # -- the follower's calls
+
+    wants_rows = True
+
+    def stand_at(self, next_row: int) -> None:
+        """The first row that will be handed over: kept as the place until rows have come."""
+        self._next_row = next_row
+
+    def forget(self) -> None:
+        with self._lock:
+            self._forget_names()
 
     def prime(self, rows: Sequence[Row]) -> None:
         """Rows that were worked in before a restart: what they say still holds, and raises nothing by itself."""
@@ -151,7 +162,6 @@ class Rules:
 
     def take(self, rows: list[Row], next_row: int) -> None:
         with self._lock:
-            self._forget_names()
             for row in rows:
                 self._row(row)
             self._combined()
@@ -160,7 +170,6 @@ class Rules:
 
     def tick(self) -> None:
         with self._lock:
-            self._forget_names()
             self._vitals()
             self._store()
             self._combined()
@@ -211,8 +220,11 @@ class Rules:
         self._forget_names()
 
     def _forget_names(self) -> None:
+        """Names, classes or rules are others: look at everything anew."""
         self._names.clear()
         self._plans.clear()
+        for life in self._lives.values():
+            life.due_s = 0.0
 
     def _plan(self, place: tuple[int, int]) -> _Plan | None:
         """What has to be looked at for a channel; None when nothing has."""
@@ -334,15 +346,20 @@ class Rules:
             elif vitals.last_seen_unix_ms != life.seen_unix_ms:
                 life.seen_unix_ms = vitals.last_seen_unix_ms
                 life.seen_s = now_s
-            self._device(vitals, life, now_s)
+            if now_s >= life.due_s or vitals.conflicts != life.conflicts or vitals.gap != life.gap:
+                self._device(vitals, life, now_s)
 
     def _device(self, vitals: Vitals, life: _Life, now_s: float) -> None:
+        """Look at its rules, and say when to look again: at once while one holds, else when one may be next."""
         info = DeviceInfo(vitals.device, vitals.name, vitals.device_class, None)
         silent_s = now_s - life.seen_s
-        settled = now_s - self._started_s >= START_GRACE_S
+        settled_s = self._started_s + START_GRACE_S
+        life.due_s = float("inf")
         for name, rule in self._of("absent"):
             if rule.pattern.fits(info, ""):
-                on = silent_s >= rule.after_s and (settled or rule.after_s < START_GRACE_S)
+                absent_s = max(life.seen_s + rule.after_s, settled_s if rule.after_s >= START_GRACE_S else 0.0)
+                on = now_s >= absent_s
+                life.due_s = min(life.due_s, absent_s)
                 # The silence is the delay: it is over by the time the condition holds.
                 manner = Manner(rule.severity, 0.0, rule.clear_after_s)
                 self._note(name, rule, vitals.name, "", on, f"no sign of life for {silent_s:.0f} s", None, manner)
@@ -352,6 +369,8 @@ class Rules:
         self._each("clone", info, "", more > 0, text, None)
         text = f"{missing} records never came, and the board holds them no more"
         self._each("gap", info, "", missing > 0, text, None)
+        if more > 0 or missing > 0:
+            life.due_s = now_s
 
     def _store(self) -> None:
         failing, state = self._store_failing(), self._store_state

@@ -21,6 +21,7 @@ from isocore.aggregate import KINDS, NOTHING, Channel, Window
 FOLLOWER = "windows"
 OPEN, CLOSING = 0, -1
 _CLOSE_S = 60
+_PLACE_ROWS = 2000  # rows without windows after which the place is kept all the same
 _PRUNE_S = 3600
 _DAY_S = 86400
 
@@ -89,6 +90,7 @@ class Windows:
         self._wall_s = wall_s
         self._on_closed = on_closed
         self._next_row = 0
+        self._kept_row = 0
         self._closed_ms = 0
         self._pruned_s: int | None = None
         self._foldings: dict[Place, _Folding] = {}
@@ -101,7 +103,7 @@ class Windows:
 
     def load(self, next_row: int) -> None:
         """Stand where the store says that folding stands."""
-        self._next_row = next_row
+        self._next_row = self._kept_row = next_row
         self._foldings.clear()
         self._touched.clear()
         self._late.clear()
@@ -115,10 +117,16 @@ class Windows:
                 folding = self._folding((kept.device, kept.channel))
                 folding.open[kept.length_s, kept.start_s] = _window(kept)
 
-    # -- the follower's two calls
+    # -- the follower's calls
+
+    @property
+    def wants_rows(self) -> bool:
+        return self._select.any_windows
+
+    def forget(self) -> None:
+        self._select.forget()
 
     def take(self, rows: list[Row], next_row: int) -> None:
-        self._select.forget()
         for row in rows:
             if row.kind not in KINDS or WINDOWS not in self._select.send(row.device, row.channel):
                 continue
@@ -132,7 +140,8 @@ class Windows:
                 self._go_back(place, record, row.row)
             self._touched.add(place)
         self._next_row = next_row
-        self._save(None)
+        if self._touched or next_row - self._kept_row >= _PLACE_ROWS:
+            self._save(None)
 
     def tick(self) -> None:
         # Not after every step: closing carries values on to now, and a backlog's next record would have to go back.
@@ -217,6 +226,7 @@ class Windows:
         if not self._keep(FOLLOWER, self._next_row, kept, states):
             self.load(self._next_row)
             raise StoreUnusable("windows could not be kept; they are made again")
+        self._kept_row = self._next_row
         self._touched.clear()
         if limit_ms is not None:
             self._late.clear()

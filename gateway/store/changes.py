@@ -23,7 +23,7 @@ class Changes(ABC):
     _wall_s: Callable[[], float]
 
     @abstractmethod
-    def _ask(self, change: Callable[[sqlite3.Connection], object], alone: bool = False) -> Ticket:
+    def _ask(self, change: Callable[[sqlite3.Connection], object], alone: bool = False, urgent: bool = True) -> Ticket:
         """Queue a change; never waits."""
 
     @abstractmethod
@@ -68,9 +68,10 @@ class Changes(ABC):
     def keep_windows(
         self, follower: str, next_row: int, windows: Sequence[KeptWindow], states: Sequence[tuple[int, int, str]]
     ) -> bool:
-        """Keep what a follower made of the rows before `next_row`; True when durable."""
+        """Keep what a follower made of the rows before `next_row`; True when durable. No commit hurries for it."""
         now_unix_ms = int(self._wall_s() * 1000)
-        return self._ask(lambda c: aggregates.save(c, follower, next_row, windows, states, now_unix_ms)).wait()
+        change = lambda c: aggregates.save(c, follower, next_row, windows, states, now_unix_ms)  # noqa: E731
+        return self._ask(change, urgent=False).wait()
 
     def keep_alarms(
         self, follower: str, next_row: int, alarms: Sequence[Alarm], notices: Sequence[Notice], own: OwnIn | None

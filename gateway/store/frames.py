@@ -37,7 +37,10 @@ _LEDGER = (
 _RECEIVED, _REPORTS, _EVENTS, _WINDOWS, _DUPLICATES, _CONFLICTS, _LOST, _GAP, _NOTICES = range(9)
 SOURCE_RECEIVED, SOURCE_META, SOURCE_TRUSTED = 0, 1, 2
 
-_INSERT = "INSERT INTO readings VALUES (?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT DO NOTHING"
+_INSERT = (  # in the order of messages.Row, so that followers get the same tuples
+    "INSERT INTO readings (device, boot, seq, kind, channel, value, trend, uptime_ms, epoch_unix_ms, trusted,"
+    " recv_unix_ms, id) VALUES (?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT DO NOTHING"
+)
 _SAVE_BOOT = (
     "INSERT INTO boots VALUES (?,?,?,?,?,?,?) ON CONFLICT (device, boot) DO UPDATE SET covered=excluded.covered,"
     " top=excluded.top, epoch_unix_ms=excluded.epoch_unix_ms, epoch_source=excluded.epoch_source,"
@@ -96,7 +99,9 @@ class FrameTable:
         self._next_row = max(top, catalog.sealed_row(self._db)) + 1
 
     def _clear(self) -> None:
-        self._pending: list[tuple[int | bytes | None, ...]] = []
+        self._pending: list[tuple[int, ...]] = []
+        self.fresh: list[tuple[int, ...]] = []
+        self.described = False
         self._dirty: dict[tuple[int, int], Boot] = {}
         self._ledger: dict[int, list[int]] = {}
         self._seen_dirty: dict[int, int] = {}
@@ -180,6 +185,7 @@ class FrameTable:
         A meta with a boot and without a floor is a question (docs/adr/0006-boot-numbers.md); the ack answers it.
         """
         device = self._device(meta.device, meta.recv_unix_ms)
+        self.described = True
         self._db.execute(
             "UPDATE devices SET meta = ?, class = ?, own = max(own, ?) WHERE device = ?",
             (meta.text, meta.device_class, int(meta.own), device),
@@ -239,7 +245,7 @@ class FrameTable:
         reports = events = 0
         for seq, kind, channel, value, uptime_ms, trend in records:
             pending.append(
-                (row, device, boot, seq, kind, channel, value, trend, uptime_ms, epoch_unix_ms, trusted, recv)
+                (device, boot, seq, kind, channel, value, trend, uptime_ms, epoch_unix_ms, trusted, recv, row)
             )
             row += 1
             if kind < EVENT_FIRST:
@@ -259,6 +265,7 @@ class FrameTable:
         if self._pending:
             rows, self._pending = self._pending, []
             self._db.executemany(_INSERT, rows)
+            self.fresh += rows
 
     def _apply_slowly(
         self, key: tuple[int, int], boot: Boot, frame: FrameIn, epoch_unix_ms: int, ledger: list[int]

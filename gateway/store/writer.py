@@ -20,6 +20,7 @@ from gateway.errors import FatalError, StoreBusy, StoreDamaged, StoreUnusable
 from gateway.messages import (
     Committed,
     FrameIn,
+    Fresh,
     MetaIn,
     NoteIn,
     OwnIn,
@@ -192,10 +193,10 @@ class Store(Changes):
     def _ask_for_keeper(self, change: Callable[[sqlite3.Connection], object], alone: bool) -> bool:
         return self._ask(change, alone).done
 
-    def _ask(self, change: Callable[[sqlite3.Connection], object], alone: bool = False) -> Ticket:
+    def _ask(self, change: Callable[[sqlite3.Connection], object], alone: bool = False, urgent: bool = True) -> Ticket:
         ticket = Ticket(change, alone)
         # Never bound by the queue: at most a few per sink exist, and blocking them could block the way to emptying it.
-        if not self._pipe.put(ticket, _CALL_ROWS, urgent=True, force=True):
+        if not self._pipe.put(ticket, _CALL_ROWS, urgent=urgent, force=True):
             ticket.settle(False)
         return ticket
 
@@ -313,6 +314,7 @@ class Store(Changes):
             self._own.forget()
             self._stale = False
         connection.execute("BEGIN IMMEDIATE")
+        first_row = table.head_row + 1
         tickets = []
         for item in group:
             if isinstance(item, FrameIn):
@@ -332,7 +334,10 @@ class Store(Changes):
         connection.execute("COMMIT")
         took_s = time.perf_counter() - started_s
         receipts = tuple(self._own.receipts)
-        news = Committed(list(table.acks.values()), table.head_row, table.others, table.events, receipts)
+        fresh = Fresh(first_row, table.fresh)
+        news = Committed(
+            list(table.acks.values()), table.head_row, table.others, table.events, receipts, fresh, table.described
+        )
         conflicts = table.conflicts
         redelivered = self._own.redelivered
         table.done()

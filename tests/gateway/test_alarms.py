@@ -14,9 +14,11 @@ from typing import Any
 import pytest
 from gpiozero import Device
 from gpiozero.pins.mock import MockFactory
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gateway.actuators import Pins, Teller, run_command
-from gateway.alarms import ACKNOWLEDGED, CLEARED, RAISED, Book, Change, Manner
+from gateway.alarms import ACKNOWLEDGED, CLEARED, RAISED, Book, Change, Key, Manner
 from gateway.config import parse
 from gateway.config.rules import OutputConfig, RuleConfig, rules
 from gateway.errors import ConfigError, SinkUnavailable
@@ -86,6 +88,42 @@ def test_acknowledged_once_and_stands_until_it_clears() -> None:
     assert [a.acked_unix_ms for a in book.standing] == [9, 11]
 
 
+NOTES = st.lists(
+    st.tuples(st.sampled_from("abc"), st.booleans(), st.sampled_from([0.0, 2.0, 7.0]), st.sampled_from([0.0, 3.0])),
+    max_size=4,
+)
+
+
+@given(st.lists(st.tuples(st.sampled_from([0.0, 0.5, 1.0, 5.0]), NOTES), max_size=40))
+def test_a_look_by_deadlines_finds_what_a_look_at_all_would(moves: list[Any]) -> None:
+    book = Book([], 1)
+    seen: dict[Key, tuple[bool, float, Manner]] = {}  # on, since when, manner
+    standing: set[Key] = set()
+    now_s = 0.0
+    for wait_s, notes in moves:
+        now_s += wait_s
+        for name, on, after_s, clear_after_s in notes:
+            key, manner = ("hot", name, ""), Manner("warning", after_s, clear_after_s)
+            book.note(key, on, "", None, manner, now_s)
+            if key in seen or on or key in standing:
+                before = seen.get(key)
+                seen[key] = (on, before[1] if before and before[0] == on else now_s, manner)
+        expected = set()
+        for key, (on, since_s, manner) in list(seen.items()):
+            if on and key not in standing and now_s - since_s >= manner.after_s:
+                expected.add((RAISED, key))
+                standing.add(key)
+            elif not on and (key not in standing or now_s - since_s >= manner.clear_after_s):
+                del seen[key]
+                if key in standing:
+                    standing.discard(key)
+                    expected.add((CLEARED, key))
+        changes = book.look(now_s, 1)
+        assert {(c.event, (c.alarm.rule, c.alarm.device, c.alarm.channel)) for c in changes} == expected
+        assert len(changes) == len(expected)
+    assert {(a.rule, a.device, a.channel) for a in book.standing} == standing
+
+
 # -- rules over a store
 
 
@@ -115,6 +153,7 @@ class Rig:
         self.engine = Rules(self.rules, self.kept, info, keep, self.told.extend, metrics, lambda: self.now_s, wall)
         self.engine.watch_store(lambda: self.harness.store.failing)
         start = self.kept.follower(FOLLOWER) or 1
+        self.engine.stand_at(start)
         self.follower = Follower(FOLLOWER, self.reader, self.engine, start, self.harness.store.head_row)
 
     def restart(self) -> None:
@@ -385,3 +424,14 @@ def test_a_command_gets_the_alarm_without_a_shell(tmp_path: Path) -> None:
     slow = OutputConfig(type="command", command=(sys.executable, "-c", "input(); input()"), timeout_s=0.1)
     with pytest.raises(SinkUnavailable):
         run_command(slow, Notice(1, "c", event + "\n"))
+
+
+def test_a_gateway_without_new_rows_keeps_the_place_it_had(tmp_path: Path) -> None:
+    rig = rig_of(tmp_path)
+    rig.put(reading(1, 5), reading(2, 6))
+    rig.wait(31)
+    assert rig.kept.follower(FOLLOWER) == 3
+    rig.restart()
+    rig.wait(31)
+    assert rig.kept.follower(FOLLOWER) == 3, "not the first row of all"
+    rig.close()
