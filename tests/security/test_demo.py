@@ -10,6 +10,8 @@ import stat
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.support import demo
 
@@ -34,6 +36,24 @@ def listeners(pid: int) -> set[int]:
             if fields[3] == _LISTEN and fields[9] in mine:
                 found.add(int(fields[1].rpartition(":")[2], 16))
     return found
+
+
+def secret_words(folder: Path, files: list[Path]) -> list[bytes]:
+    """What must not be seen anywhere else: each line of the private keys, their bytes in hexadecimal, the master key,
+    the Wi-Fi's password."""
+    words = []
+    for path in files:
+        key = serialization.load_pem_private_key(path.read_bytes(), None)
+        assert isinstance(key, ec.EllipticCurvePrivateKey)
+        words += [line for line in path.read_bytes().splitlines() if len(line) > 30 and not line.startswith(b"--")]
+        words.append(b"%064x" % key.private_numbers().private_value)
+    [master] = folder.glob("isotherm-demo-*/keys/cloud-master.key")
+    return [*words, master.read_bytes().strip(), b"demo-password"]
+
+
+def spilled(words: list[bytes], data: bytes) -> list[bytes]:
+    """Which of the words stand in something."""
+    return [word for word in words if word in data]
 
 
 def test_what_runs_listens_where_it_should_and_only_over_tls(tmp_path: Path) -> None:
@@ -66,6 +86,17 @@ def test_what_runs_listens_where_it_should_and_only_over_tls(tmp_path: Path) -> 
         assert len(secret) >= 6, "authority, root, model key, broker, gateway, receiver, operator"
         assert all(stat.S_IMODE(path.stat().st_mode) & 0o077 == 0 for path in secret)
         assert not any("boards" in path.parts for path in secret), "a board's key lies outside its flash"
+        words = secret_words(tmp_path, secret)
+        assert len(words) > 15
+        for pid, command in demo.pids_naming(tmp_path).items():
+            with contextlib.suppress(OSError):  # it has just ended
+                environ = Path(f"/proc/{pid}/environ").read_bytes()
+                assert spilled(words, command.encode() + environ) == [], f"in the process list: {command[:80]}"
+        told = [path for path in tmp_path.rglob("*") if path.suffix in (".log", ".toml", ".conf") and path.is_file()]
+        assert len(told) >= 4
+        assert {path.name: spilt for path in told if (spilt := spilled(words, path.read_bytes()))} == {}
+        assert spilled(words, seen.encode()) == []
+        assert spilled(words, b"x " + words[0] + b" y") == [words[0]], "this check can fail"
     finally:
         process.terminate()
         process.communicate(timeout=30)

@@ -1,4 +1,4 @@
-"""No secret lies where it does not belong: the repository, and (test_run.py) logs, process lists and a run's folder."""
+"""No secret lies in the repository. Logs, process lists and a run's folder are looked through in test_demo.py."""
 
 from __future__ import annotations
 
