@@ -9,6 +9,7 @@ import pytest
 
 from host_tools.demo.processes import free_port
 from host_tools.keys import authority
+from isocore import topics
 from tests.firmware.conftest import FIRMWARE, UMQTT, Bench, RunMicroPython
 from tests.firmware.test_board import gapless, seqs, wave
 from tests.support.ack_gateway import AckGateway
@@ -84,6 +85,8 @@ def test_a_board_delivers_over_mutual_tls_and_comes_back(bench: Bench, secured: 
             assert board.wait_for(lambda before=before: board.counters["reconnects"] > before, DEADLINE_S)
         assert board.wait_for(lambda: board.trace_done and board.counters["outbox"] == 0, DEADLINE_S), board.counters
         board.stop()
+        health = gateway.last("sealed", topics.HEALTH)  # made once the session stands: what is left beside it
+        assert health["idf_heap_free_bytes"] <= 110_000 - 25_000 and health["free_heap_bytes"] > 0
         assert board.counters["sampled"] == 300 and board.counters["missed"] == 0 and board.boots == 1
         assert gapless(seqs(gateway, "sealed", 1))
     finally:
