@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from host_tools.demo.processes import free_port
+from host_tools.demo.processes import accepts_connections, free_port
 from host_tools.keys import authority
 from isocore import topics
 from tests.firmware.conftest import FIRMWARE, UMQTT, Bench, RunMicroPython
@@ -63,6 +64,10 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
         (folder / name).mkdir()
     made = Secured(folder)
     with made.broker:
+        answers = accepts_connections(made.plain_port)  # the second listener opens after the one that was waited for
+        until = time.monotonic() + DEADLINE_S
+        while not answers() and time.monotonic() < until:
+            time.sleep(0.01)
         yield made
 
 
