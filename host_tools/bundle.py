@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from host_tools import compiling
+from host_tools import compiling, places
 from host_tools.errors import HostError, InputError
 from isocore import __version__ as FIRMWARE
 
@@ -67,9 +66,8 @@ def build(firmware: Path, libraries: Sequence[Path]) -> Bundle:
         raise InputError(f"--firmware: {firmware} holds no boot.py and main.py: name the firmware's folder")
     for library in libraries:
         found.update(compiling.sources(library, LIBRARY_FOLDER))
-    with tempfile.TemporaryDirectory() as scratch:
-        made = compiling.compiled(found, Path(scratch))
-        files = {path: source.read_bytes() for path, source in sorted(made.items())}
+    made = compiling.compiled_once(found, places.compiled_folder())
+    files = {path: source.read_bytes() for path, source in sorted(made.items())}
     loader = files.pop(LOADER)
     files[MANIFEST] = manifest(files, bytecode)
     return Bundle(files, loader, bytecode)

@@ -41,6 +41,13 @@ def state_folder() -> Path:
     return folder
 
 
+def compiled_folder() -> Path:
+    """Where compiled firmware is kept: beside what set-up made in a clone, else in this user's cache (XDG)."""
+    if (_CLONE / ".tools").is_dir():
+        return _CLONE / ".tools" / "compiled"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "isotherm" / "compiled"
+
+
 def _find(name: str) -> Path:
     for folder in (_CLONE / name, _SHARE / name):
         if folder.is_dir():

@@ -17,8 +17,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from host_tools.bytecode.deploy import LIBRARY_FOLDER, inputs
-from host_tools.compiling import compiled, mpy_cross_version, sources
+from host_tools import places
+from host_tools.bytecode.deploy import LIBRARY_FOLDER
+from host_tools.compiling import compiled_once, key, mpy_cross_version, sources
 from host_tools.virtual.errors import ImageError
 from host_tools.virtual.interpreter import Interpreter
 
@@ -61,7 +62,7 @@ class ImageBuilder:
         self._cache_dir.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=self._cache_dir) as scratch_name:
             scratch = Path(scratch_name)
-            files = compiled(found, scratch, bool(compiler))
+            files = compiled_once(found, places.compiled_folder()) if compiler else found
             made = scratch / "flash.img"
             write = [[str(source), f"/{target}"] for target, source in sorted(files.items())]
             self._run([{"image": str(made), "create_bytes": self._flash_bytes, "write": write}], scratch)
@@ -109,12 +110,9 @@ class ImageBuilder:
         digest = hashlib.sha256()
         for part in (str(self._flash_bytes), compiler):
             digest.update(part.encode() + b"\0")
-        for path in (_MAKER, _SIM / "flash.py", *inputs()):
+        for path in (_MAKER, _SIM / "flash.py"):
             digest.update(path.read_bytes())
-        for target, source in sorted(found.items()):
-            content = source.read_bytes()
-            digest.update(f"{target}\0{len(content)}\0".encode())
-            digest.update(content)
+        digest.update(key(found).encode())
         return digest.hexdigest()[:24]
 
     def _run(self, jobs: Sequence[Mapping[str, object]], scratch: Path) -> str:
