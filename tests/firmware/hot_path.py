@@ -18,6 +18,7 @@ from isocore.model import ChannelParams
 from isocore.record import VALUE_MAX
 from isonode import app
 from isonode.actuator import Outputs
+from isonode.clock import Clock
 from isonode.health import new_counters
 from isonode.outbox import Outbox
 from isonode.settings import Actuator
@@ -128,7 +129,7 @@ node = BareNode()
 node.settings = Settings()
 node.counters = new_counters(1)
 node.tap = None
-node.clock = app.Clock(app.hal.ticks_ms, app.hal.ticks_diff)
+node.clock = Clock(app.hal.ticks_ms, app.hal.ticks_diff)
 node.clock.s = YEAR_S
 node.outbox = Outbox(root=sys.argv[3], boot=1, ram_records=64, spill_records=16)
 node.outbox.open()

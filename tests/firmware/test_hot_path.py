@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
+from host_tools import compiling
 from host_tools.virtual.interpreter import Interpreter
 from tests.firmware.conftest import FIRMWARE, UMQTT, RunMicroPython
 
@@ -13,11 +15,22 @@ pytestmark = pytest.mark.micropython
 HERE = Path(__file__).parent
 
 
+def linked(folder: Path) -> tuple[Path, Path]:
+    """(script, folder of the firmware): linked and compiled as a board's, with the script in the place of main.py."""
+    found = {**compiling.sources(FIRMWARE), "main.py": HERE / "hot_path.py"}
+    for target, path in compiling.compiled(found, folder / "made").items():
+        (folder / "flash" / target).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, folder / "flash" / target)
+    return folder / "flash" / "main.py", folder / "flash"
+
+
+@pytest.mark.parametrize("deployed", [False, True])
 def test_the_hot_path_runs_with_the_heap_locked(
-    run_micropython: RunMicroPython, interpreter: Interpreter, tmp_path: Path
+    run_micropython: RunMicroPython, interpreter: Interpreter, tmp_path: Path, deployed: bool
 ) -> None:
     assert interpreter.bits == 32, "a 64-bit interpreter hides allocations: its small integers have 63 bits"
-    printed = run_micropython(HERE / "hot_path.py", FIRMWARE, UMQTT, tmp_path / "outbox", heap_bytes=400 * 1024)
+    script, firmware = linked(tmp_path) if deployed else (HERE / "hot_path.py", FIRMWARE)
+    printed = run_micropython(script, firmware, UMQTT, tmp_path / "outbox", heap_bytes=400 * 1024)
     figures = {name: int(value) for name, value in (pair.split("=") for pair in printed.split())}
     assert figures["rounds"] == 84
     assert figures["sampled"] == figures["sent"] + figures["suppressed"] > 40
