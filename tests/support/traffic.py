@@ -124,8 +124,9 @@ def stored(path: Path) -> dict[str, set[int]]:
             for row in reader.lane_rows(lane, 1, 1 << 60, 1 << 30):
                 if row.device not in names:
                     names[row.device] = reader.device_infos({row.device})[row.device].name
-                assert row.seq not in out[names[row.device]], "stored twice"
-                out[names[row.device]].add(row.seq)
+                seqs = out.setdefault(names[row.device], set())  # the gateway's own alarms are there too
+                assert row.seq not in seqs, "stored twice"
+                seqs.add(row.seq)
         return out
     finally:
         reader.close()
