@@ -125,7 +125,8 @@ def test_from_training_to_a_verified_container(tmp_path: Path, capsys: pytest.Ca
     assert '"error_milli": 250' in capsys.readouterr().out
     assert cli.run([*train, "--current", container, "--budget", "1", "--out", out]) == 1  # one report is more
     assert "cannot be kept" in capsys.readouterr().err
-    Path(container).write_bytes(Path(container).read_bytes()[:-1] + b"\0")
+    data = Path(container).read_bytes()
+    Path(container).write_bytes(data[:-1] + bytes([data[-1] ^ 1]))  # one that ends in 0 changes as well
     assert cli.run(["model", "verify", container, "--key", keys]) == 2
     assert "signature does not match" in capsys.readouterr().err
 
