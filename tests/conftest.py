@@ -10,8 +10,13 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 TRACES_VARIABLE = "ISOTHERM_TRACES"
+
+# How long hypothesis takes to draw an example, or a test to run on it, says how busy the machine is.
+settings.register_profile("isotherm", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("isotherm")
 
 # Quick and telling first: what fails should fail early.
 ORDER = ("micropython", "mosquitto", "e2e", "soak")

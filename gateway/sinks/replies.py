@@ -15,6 +15,7 @@ from gateway.wire import ENCODINGS
 
 REPLY_BYTES_MAX = 65536
 RETRY_AFTER_MAX_S = 3600.0
+_OPENINGS_MAX = 500  # of brackets: far from the interpreter's stack, whoever else stands on it
 _ERROR_CHARACTERS_MAX = 200
 _ENCODING_CHARACTERS_MAX = 1000
 # The fault is not the batch's: credentials, address or version of the other side, or of a proxy. Held and tried again,
@@ -25,7 +26,7 @@ _HELD = {401: "denied", 403: "denied", 404: "not_found", 405: "not_found", 407: 
 
 def parse(data: bytes) -> dict[str, Any]:
     """A reply's JSON object; empty when it is none, or too long."""
-    if len(data) > REPLY_BYTES_MAX:
+    if len(data) > REPLY_BYTES_MAX or data.count(b"[") + data.count(b"{") > _OPENINGS_MAX:
         return {}
     try:
         reply = json.loads(data)

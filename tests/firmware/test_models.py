@@ -10,6 +10,7 @@ import pytest
 from host_tools.keys import signing
 from isocore import model
 from isonode.models import Models
+from tests.support.altered import altered
 
 KEY = signing.generate()
 OTHER_KEY = signing.generate()
@@ -207,7 +208,7 @@ def test_a_slot_that_rotted_is_never_run(tmp_path: Path) -> None:
     models.offer(container(6))
     slots = {(tmp_path / "model" / name).read_bytes(): tmp_path / "model" / name for name in ("a.bin", "b.bin")}
     trial = next(path for data, path in slots.items() if b'"sequence":6' in data)
-    trial.write_bytes(trial.read_bytes()[:-1] + b"\x00")
+    trial.write_bytes(altered(trial.read_bytes()))
     models = opened(tmp_path)
     assert models.sequence == 5 and models.state["state"] == "reverted" and models.state["reason"] == "slot"
     force = next(path for path in slots.values() if path != trial)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import hypothesis.strategies as st
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 import isonode.segments
@@ -225,7 +225,7 @@ class TaggedOutboxLife(OutboxLife):
     KEY = bytes(range(32))
 
 
-LIVES = settings(max_examples=60, stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+LIVES = settings(max_examples=60, stateful_step_count=30)
 TestOutboxLife = pytest.mark.timeout(110)(OutboxLife.TestCase)
 TestOutboxLife.settings = LIVES
 TestTaggedOutboxLife = pytest.mark.timeout(110)(TaggedOutboxLife.TestCase)

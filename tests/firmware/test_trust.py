@@ -13,6 +13,7 @@ from tests.firmware.conftest import FIRMWARE, Bench, RunMicroPython
 from tests.firmware.test_board import wave
 from tests.firmware.test_models import IDENTITY, TIMEOUT_MS, container, diff
 from tests.support.ack_gateway import AckGateway
+from tests.support.altered import altered
 
 ROOT_KEY = signing.generate()
 FIRST, SECOND, THIRD = (signing.generate() for _ in range(3))
@@ -68,7 +69,7 @@ def test_without_a_list_nobody_may_sign(tmp_path: Path) -> None:
         (key_list(1, SECOND), "version"),
         (key_list(3, SECOND, root=FIRST), "key"),
         (key_list(3, SECOND, fleet="other"), "fleet"),
-        (key_list(3, SECOND)[:-1] + b"\x00", "signature"),
+        (altered(key_list(3, SECOND)), "signature"),
         (ROOT_KEY.sign(b"{}", sign.KIND_KEYS), "payload"),
         (ROOT_KEY.sign(keylist.to_payload("demo", 3, [SECOND.public_key]), sign.KIND_MODEL), "kind"),
         (b"", "size"),
@@ -92,7 +93,7 @@ def test_a_bad_list_changes_nothing(tmp_path: Path, bad: bytes, reason: str) -> 
 def test_the_list_in_force_comes_again_at_every_connect(tmp_path: Path) -> None:
     models = provisioned(tmp_path, 2, FIRST)
     models.changed = False
-    models.offer_list(key_list(2, FIRST)[:-1] + b"\x00")
+    models.offer_list(altered(key_list(2, FIRST)))
     assert models.state["keys_refused"] in ("signature", "version")
     same = key_list(3, FIRST, SECOND)
     models.offer_list(same)

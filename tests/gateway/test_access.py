@@ -13,6 +13,7 @@ from gateway import access as gateway_access
 from gateway.access import BrokerAccess, _tell
 from host_tools.keys import signing
 from isocore import access, sign
+from tests.support.altered import altered
 
 ROOT_KEY = signing.generate()
 CRL = "-----BEGIN X509 CRL-----\nMIH=\n-----END X509 CRL-----\n"
@@ -58,7 +59,7 @@ def test_taken(tmp_path: Path) -> None:
         (document(3, "thief"), "number"),
         (document(9, "thief", key=signing.generate()), "key"),
         (document(9, "thief", fleet="other"), "fleet"),
-        (document(9, "thief")[:-1] + b"\0", "signature"),
+        (altered(document(9, "thief")), "signature"),
         (ROOT_KEY.sign(access.to_payload("home", 9, [], CRL)), "kind"),
         (ROOT_KEY.sign(b"{}", sign.KIND_ACCESS), "payload"),
         (b"", "size"),

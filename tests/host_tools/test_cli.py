@@ -12,6 +12,7 @@ import pytest
 
 from host_tools import cli
 from host_tools.errors import BrokerError, HostError, TraceError
+from tests.support.altered import altered
 
 ROOT = Path(__file__).resolve().parents[2]
 TRAIN = ["model", "train", "--fleet", "f", "--target", "*", "--sequence", "1", "--out", "x"]
@@ -125,8 +126,7 @@ def test_from_training_to_a_verified_container(tmp_path: Path, capsys: pytest.Ca
     assert '"error_milli": 250' in capsys.readouterr().out
     assert cli.run([*train, "--current", container, "--budget", "1", "--out", out]) == 1  # one report is more
     assert "cannot be kept" in capsys.readouterr().err
-    data = Path(container).read_bytes()
-    Path(container).write_bytes(data[:-1] + bytes([data[-1] ^ 1]))  # one that ends in 0 changes as well
+    Path(container).write_bytes(altered(Path(container).read_bytes()))
     assert cli.run(["model", "verify", container, "--key", keys]) == 2
     assert "signature does not match" in capsys.readouterr().err
 

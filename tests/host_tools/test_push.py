@@ -15,6 +15,7 @@ from host_tools.keys import fleet as fleets
 from host_tools.model_library import Library, payload_of
 from host_tools.staging import Event
 from isocore import model as iso_model
+from tests.support.altered import altered
 from tests.support.model_board import Board, BoardMaker, boards_at
 from tests.support.mosquitto import Mosquitto
 from tests.support.secure_broker import SecureBroker
@@ -231,7 +232,7 @@ def test_rollback_asks_which_target_and_knows_damage(operator: Operator, board: 
     former = Library(operator.state / "models").former("home", "*")
     assert former is not None
     path = operator.state / "models" / f"{former.id}.model"
-    path.write_bytes(path.read_bytes()[:-1] + b"\0")
+    path.write_bytes(altered(path.read_bytes()))
     code, _, err = operator.rollback("--target", "*")
     assert code == 2 and "is damaged" in err
 

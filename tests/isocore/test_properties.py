@@ -7,7 +7,7 @@ import contextlib
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from isocore import frame, topics
@@ -47,7 +47,6 @@ def frames(draw: st.DrawFn) -> tuple[int, int, int, list[tuple[int, int, int, in
 
 
 # Frames of up to 255 records take a while to draw on a busy machine.
-@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(frames())
 def test_a_frame_survives_the_round_trip_and_is_canonical(content: Any) -> None:
     boot, epoch_s, epoch_ms, records, key = content
@@ -70,7 +69,6 @@ def test_garbage_raises_nothing_but_frame_error(garbage: bytes, key: bytes | Non
         frame.decode(garbage, key)
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(frames(), st.data())
 def test_damage_is_found_or_harmless(content: Any, data: st.DataObject) -> None:
     boot, epoch_s, epoch_ms, records, _ = content

@@ -33,6 +33,7 @@ from isocore.record import (
     SAMPLE,
 )
 from tests.gateway.local.test_sensors import BELOW, GOOD, device
+from tests.support.altered import altered
 from tests.support.board_client import wait_for
 from tests.support.daemon import Daemon, FakeCloud, read_body
 from tests.support.mosquitto import Mosquitto
@@ -252,7 +253,7 @@ def test_a_signed_model_goes_on_trial_and_is_kept(bench: Callable[..., Bench], t
         (b"x" * 200, "magic"),
         (signing.generate().sign(b"{}"), "key"),
         (KEY.sign(b"{}"), "payload"),
-        (container(5)[:-1] + b"\0", "signature"),
+        (altered(container(5)), "signature"),
         (container(5, target="class:fridge"), "target"),
         (container(0x3FFFFFFF, target="device:gw-2"), "target"),
     ],
