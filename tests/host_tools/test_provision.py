@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +82,39 @@ def test_pins_are_checked_against_the_board(
     path = written(tmp_path, pin=pin, more=more)
     assert cli.run(["provision", "--config", str(path), "--check"]) == 2
     assert says in capsys.readouterr().err
+
+
+def test_a_person_is_asked(tmp_path: Path) -> None:
+    """At a real terminal: a question each, defaults taken by Enter, a pin that is wrong refused, a password unseen."""
+    answers = ["virtual", "fridge-9", "home", SECRET, "pi.local", "", "dht22", "", "", "{pin}", ""]
+    for pin, code, says in (("", 0, "pins are right for Virtual board"), ("3", 2, "GPIO 3 is taken")):
+        ours, its = os.openpty()
+        command = [sys.executable, "-m", "host_tools.cli", "provision", "--check"]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "firmware")))}
+        child = subprocess.Popen(command, stdin=its, stdout=its, stderr=its, cwd=tmp_path, env=environment)
+        os.close(its)
+        shown = ""
+        with open(ours, "r+b", buffering=0) as terminal:
+            for answer in answers:
+                shown = _until(terminal, shown, ": ")
+                terminal.write(answer.format(pin=pin).encode() + b"\n")
+            shown = _until(terminal, shown, None)
+        assert (child.wait(DEADLINE_S), says in shown) == (code, True), shown
+        assert SECRET not in shown and "fridge-9" in shown
+
+
+def _until(terminal: Any, shown: str, end: str | None) -> str:
+    """What the terminal shows, up to a question that waits for its answer, or to the program's end."""
+    start = len(shown)
+    while end is None or not shown[start:].endswith(end):
+        try:
+            piece = terminal.read(4096)
+        except OSError:  # Linux says so when nobody holds the other end any more
+            return shown
+        if not piece:
+            return shown
+        shown += piece.decode(errors="replace")
+    return shown
 
 
 def test_a_file_that_is_right(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
