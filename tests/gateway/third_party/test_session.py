@@ -129,7 +129,7 @@ def test_what_comes_while_the_gateway_is_away_waits_at_the_broker(tmp_path: Path
                 publisher.send("n/sensor/temp/state", f"{value / 10}")
         daemon.start()
         path = tmp_path / "gw" / "data" / "isotherm.db"
-        wait_for(lambda: len(stored(path)) == 200, what="what had waited")
+        wait_for(lambda: len(stored(path)) == 200, timeout_s=90, what="what had waited")
         assert daemon.stop() == 0
         assert set(stored(path).values()) == {1}
 

@@ -77,14 +77,14 @@ def _resident_kb(pid: int | None) -> int:
 
 
 def test_the_heap_left_to_the_firmware_is_that_of_a_board(bench: Bench, interpreter: Interpreter) -> None:
-    """The allowance in boards/virtual.toml covers the simulation, and no more than about 2 KiB beyond."""
+    """The allowance in boards/virtual.toml covers the simulation, and at most 6 KiB for it while a board runs."""
     if interpreter.bits != 32:
         pytest.skip("sizes are those of a 32-bit interpreter")
     hardware = load_hardware()
     board = bench.board("pass")
     board.start()
     boot = board.wait_event("boot", DEADLINE_S)
-    assert hardware.heap_bytes - 2048 <= boot["heap_free_bytes"] <= hardware.heap_bytes + 2048, boot
+    assert hardware.heap_bytes - 2048 <= boot["heap_free_bytes"] <= hardware.heap_bytes + 6144, boot
     board.power_cut()
 
 
