@@ -281,43 +281,43 @@ def random_below(limit):
 
 # ---- network -------------------------------------------------------------------------------------------------------
 
-_wlan = None
+_station = []  # the radio, once it is in use: a list, because overlays see changes of it, and not of a variable
 
 
 def wifi_begin(ssid, password):
     """Switch the radio on and start joining. Returns at once; "" as ssid means that the network needs no joining."""
-    global _wlan
     if network is None or not ssid:
         return
-    if _wlan is None:
-        _wlan = network.WLAN(network.STA_IF)
-    _wlan.active(True)
+    if not _station:
+        _station.append(network.WLAN(network.STA_IF))
+    wlan = _station[0]
+    wlan.active(True)
     if hasattr(network.WLAN, "PM_NONE"):  # Pico W: power save loses packets for seconds; must follow active(True)
-        _wlan.config(pm=network.WLAN.PM_NONE)
-    if not _wlan.isconnected():
-        _wlan.connect(ssid, password or None)
+        wlan.config(pm=network.WLAN.PM_NONE)
+    if not wlan.isconnected():
+        wlan.connect(ssid, password or None)
 
 
 def wifi_end():
     """Leave the network and switch the radio off, so that the next wifi_begin starts afresh."""
-    if _wlan is not None:
+    if _station:
         try:
-            _wlan.disconnect()
+            _station[0].disconnect()
         except OSError:
             pass  # ESP-IDF: not connected, which is what is wanted
-        _wlan.active(False)
+        _station[0].active(False)
 
 
 def wifi_up():
     """True while the board has an address."""
-    return _wlan is None or _wlan.isconnected()
+    return not _station or _station[0].isconnected()
 
 
 def wifi_why():
     """Why there is no address yet, in a word or two, from the port's status code (network.WLAN.status)."""
-    if _wlan is None:
+    if not _station:
         return "not joined"
-    status = _wlan.status()
+    status = _station[0].status()
     if status in (201, -2):  # ESP32: STAT_NO_AP_FOUND; RP2 (cyw43.h): CYW43_LINK_NONET
         return "no such network"
     if status in (202, 204, -3):  # STAT_WRONG_PASSWORD, STAT_HANDSHAKE_TIMEOUT; CYW43_LINK_BADAUTH
@@ -331,10 +331,10 @@ def wifi_why():
 
 def rssi_dbm():
     """Signal strength, or None."""
-    if _wlan is None or not _wlan.isconnected():
+    if not _station or not _station[0].isconnected():
         return None
     try:
-        return _wlan.status("rssi")
+        return _station[0].status("rssi")
     except (OSError, ValueError, TypeError):
         return None
 
@@ -352,7 +352,7 @@ def is_again(error):
 def router():
     """Address of the network's router, or "" where it is not known."""
     try:
-        return _wlan.ifconfig()[2] if _wlan is not None else ""
+        return _station[0].ifconfig()[2] if _station else ""
     except OSError:
         return ""
 

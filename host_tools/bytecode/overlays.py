@@ -15,6 +15,7 @@ import ast
 import copy
 import tomllib
 from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -144,12 +145,17 @@ def _find(program: Program, ref: Ref, overlay: str, called: str) -> ColdFunction
         body = classes[0].body
     for at, node in enumerate(body):
         if isinstance(node, ast.FunctionDef) and node.name == name:
-            _check(label, node)
+            _check(label, node, _rebound(program.modules[ref.module].tree))
             return ColdFunction(overlay, ref, called, node, body, at)
     raise BuildError(f"{label}: there is no such function")
 
 
-def _check(label: str, node: ast.FunctionDef) -> None:
+def _rebound(tree: ast.AST) -> set[str]:
+    """Variables of a module that its functions set anew: an overlay would keep what they were when it was loaded."""
+    return {name for node in ast.walk(tree) if isinstance(node, ast.Global) for name in node.names}
+
+
+def _check(label: str, node: ast.FunctionDef, rebound: AbstractSet[str]) -> None:
     arguments = node.args
     if node.decorator_list or arguments.vararg or arguments.kwarg or arguments.kwonlyargs:
         raise BuildError(f"{label}: decorators and starred arguments cannot be moved")
@@ -158,6 +164,8 @@ def _check(label: str, node: ast.FunctionDef) -> None:
             raise BuildError(f"{label}: a function with `global` or `yield` cannot be moved")
         if isinstance(each, ast.Name) and each.id == "super":
             raise BuildError(f"{label}: a method that calls super() cannot be moved")
+        if isinstance(each, ast.Name) and each.id in rebound:
+            raise BuildError(f"{label}: reads {each.id}, which is set by `global`: it would see an old value")
 
 
 class _Companions(ast.NodeTransformer):

@@ -444,7 +444,7 @@ def test_wifi_that_does_not_come_up_says_why(wire: Wire, status: int, why: str) 
     source = (Path(__file__).resolve().parents[2] / "firmware" / "isonode" / "hal.py").read_text()
     tree = ast.parse(source)
     function = next(node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "wifi_why")
-    scope: dict[str, Any] = {"_wlan": SimpleNamespace(status=lambda: status)}
+    scope: dict[str, Any] = {"_station": [SimpleNamespace(status=lambda: status)]}
     exec(compile(ast.Module([function], []), "hal.py", "exec"), scope)
     wire.port.wifi_why = scope["wifi_why"]  # type: ignore[method-assign]
     wire.port.up = False

@@ -50,6 +50,8 @@ def tally(amount, scale_factor=2):
     global _count
     _count += amount * scale_factor
     return _count
+def tallied():
+    return _count
 class Adder:
     def __init__(self):
         self.sum_so_far = 0
@@ -206,6 +208,7 @@ def test_overlays_do_the_same_and_take_what_only_they_use(tmp_path: Path) -> Non
         ("node.shapes:Shape.helper", "decorators"),
         ("node.shapes:Square.__init__", "super"),
         ("node.figures:tally", "global"),
+        ("node.figures:tallied", "an old value"),
     ],
 )
 def test_what_cannot_be_an_overlay_is_named(function: str, says: str) -> None:
