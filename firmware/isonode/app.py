@@ -384,7 +384,7 @@ class Node:
 
     def _time_servers(self):
         """Servers to ask for the time, the configured one first; the gateway's machine and the router often know it."""
-        return (self.settings.ntp_host, self.settings.host, hal.router())
+        return (self.settings.ntp_host, self.settings.host, hal.neighbour(hal.ROUTER))
 
     def _set_wall(self, wall_s, wall_ms, source):
         self.clock.advance()

@@ -53,3 +53,21 @@ def hexadecimal(where, value, size_bytes):
         return bytes(int(value[i : i + 2], 16) for i in range(0, size_bytes * 2, 2))
     except (TypeError, ValueError):
         raise ConfigError(where, "must be %d hexadecimal digits" % (size_bytes * 2))
+
+
+def is_address(value):
+    """Whether a text is an IPv4 address in four decimal numbers."""
+    parts = value.split(".") if isinstance(value, str) else ()
+    return len(parts) == 4 and all(p.isdigit() and len(p) <= 3 and int(p) < 256 for p in parts)
+
+
+def is_name(value):
+    """Whether a text can be a host's name: labels of 1 to 63 letters, digits and hyphens, the last not all digits."""
+    labels = value.split(".")
+    for label in labels:
+        if not 1 <= len(label) <= 63 or label[0] == "-" or label[-1] == "-":
+            return False
+        for c in label.lower():
+            if not ("a" <= c <= "z" or "0" <= c <= "9" or c == "-"):
+                return False
+    return not labels[-1].isdigit()

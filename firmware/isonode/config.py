@@ -13,6 +13,8 @@ from isonode.checks import PIN_MAX as _PIN_MAX
 from isonode.checks import entries as _list
 from isonode.checks import hexadecimal as _hex
 from isonode.checks import integer as _integer
+from isonode.checks import is_address as _is_address
+from isonode.checks import is_name as _is_name
 from isonode.checks import keys as _keys
 from isonode.checks import text as _text
 from isonode.errors import ConfigError
@@ -108,8 +110,9 @@ def parse(data):
     config.fleet = _device_id("fleet", data.get("fleet", "default"))
     config.board = _text("board", data.get("board", ""))
     gateway = data.get("gateway")
-    _keys("gateway", gateway, ("host", "port", "user", "password", "tls"))
+    _keys("gateway", gateway, ("host", "fallback", "port", "user", "password", "tls"))
     config.host = _text("gateway.host", gateway.get("host"), 1)
+    config.named, config.fallback = _whereabouts(config.host, gateway.get("fallback"))
     config.port = _integer("gateway.port", gateway.get("port", 1883), 1, 65535)
     config.tls = _tls(gateway.get("tls"), config.host)
     config.user = _text("gateway.user", gateway.get("user", "")) or None
@@ -154,8 +157,24 @@ def _clock(config, clock, ntp):
     config.clock = clock
     _keys("ntp", ntp, ("host", "port", "every_s"))
     config.ntp_host = _text("ntp.host", ntp.get("host", ""))
+    if config.ntp_host and not _is_address(config.ntp_host) and not _is_name(config.ntp_host):
+        raise ConfigError("ntp.host", "must be an IPv4 address or a host's name")
     config.ntp_port = _integer("ntp.port", ntp.get("port", 123), 1, 65535)
     config.ntp_every_s = _integer("ntp.every_s", ntp.get("every_s", 3600), 15, 86400)  # RFC 4330, section 10
+
+
+def _whereabouts(host, fallback):
+    """(whether `host` is a name, address to try when that does not lead anywhere, or "")."""
+    named = not _is_address(host)
+    if named and not _is_name(host):
+        raise ConfigError("gateway.host", "must be an IPv4 address or a host's name")
+    if fallback is None:
+        return named, ""
+    if not named:
+        raise ConfigError("gateway.fallback", "is for a gateway.host that is a name")
+    if not _is_address(fallback):
+        raise ConfigError("gateway.fallback", "must be an IPv4 address")
+    return named, fallback
 
 
 def _tls(data, host):

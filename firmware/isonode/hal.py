@@ -339,9 +339,20 @@ def rssi_dbm():
         return None
 
 
-def resolve(host, port):
-    """Socket address of host:port. May block in lwIP's resolver when `host` is a name; raises OSError."""
+def socket_address(host, port):
+    """What sockets take for a dotted address and a port. Returns at once; a name may not come here (resolver.py)."""
     return socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM)[0][-1]
+
+
+ROUTER, NAME_SERVER = 2, 3  # places in WLAN.ifconfig()
+
+
+def neighbour(which):
+    """Address of the network's router or name server, or "" where it is not known. Returns at once."""
+    try:
+        return _station[0].ifconfig()[which] if _station else ""
+    except OSError:
+        return ""
 
 
 def is_again(error):
@@ -349,20 +360,13 @@ def is_again(error):
     return error.args and error.args[0] in (errno.EAGAIN, 11)
 
 
-def router():
-    """Address of the network's router, or "" where it is not known."""
-    try:
-        return _station[0].ifconfig()[2] if _station else ""
-    except OSError:
-        return ""
-
-
 def open_datagram(address):
-    """A non-blocking UDP socket that only talks with `address`. Raises OSError."""
+    """A non-blocking UDP socket that only talks with `address`, or with anyone for None. Raises OSError."""
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     try:
         sock.setblocking(False)
-        sock.connect(address)
+        if address is not None:
+            sock.connect(address)
     except OSError:
         sock.close()
         raise

@@ -2,11 +2,11 @@
 
 A state machine that the application's loop steps. All its deadlines run on the network's clock.
 
-    PAUSE -> WIFI -> CONNECTING -> GREETING -> SUBSCRIBING -> UP -> (any error) -> PAUSE, with full-jitter back-off
+    PAUSE -> WIFI -> RESOLVING -> CONNECTING -> GREETING -> SUBSCRIBING -> UP -> (any error) -> PAUSE
 
-Bound of one `step`: at most READS_MAX * CHUNK_BYTES (4 KB) read, _SENDS_MAX packets built and written, none of it
-waiting. The one exception is the resolver, when the gateway is given by name and its address is not known yet: lwIP may
-block there for seconds; the address is kept until connecting to it fails.
+The pause is a full-jitter back-off; RESOLVING is left out for a gateway given by address. Bound of one `step`: at most
+READS_MAX * CHUNK_BYTES (4 KB) read, _SENDS_MAX packets built and written, none of it waiting (docs/link.md has the
+bound of each call).
 
 Rules of delivery (design section 3): frames go in order of (boot, seq), at most `window` unacknowledged; an ack frees
 the outbox; without progress for the ack time-out everything from the watermark on is sent again, after three such
@@ -21,14 +21,15 @@ from micropython import const
 from isocore import topics
 from isonode.errors import LinkError, LinkRefused
 
-STATE_NAMES = ("pause", "wifi", "connecting", "greeting", "subscribing", "up")
+STATE_NAMES = ("pause", "wifi", "resolving", "connecting", "greeting", "subscribing", "up")
 
 _PAUSE = const(0)
 _WIFI = const(1)
-_CONNECTING = const(2)
-_GREETING = const(3)
-_SUBSCRIBING = const(4)
-_UP = const(5)
+_RESOLVING = const(2)
+_CONNECTING = const(3)
+_GREETING = const(4)
+_SUBSCRIBING = const(5)
+_UP = const(6)
 
 _SENDS_MAX = const(4)
 _BACKOFF_MS = const(500)
@@ -71,7 +72,7 @@ class Link:
         self.connects = 0
         self.bad_messages = 0
         self._dirty = []  # leaves of retained messages to be published
-        self._address = None
+        self._finder = None  # of a gateway given by name
         self._until = port.net_ticks_ms()
         self._attempt = 0
         self._in_flight = []  # (boot, first seq, last seq)
@@ -111,7 +112,7 @@ class Link:
             elif self.state == _PAUSE:
                 if self._passed(now, self._until):
                     self._join(now)
-            elif self.state == _WIFI:
+            elif self.state <= _RESOLVING:
                 self._step_wifi(now)
             elif self.state == _CONNECTING:
                 self._step_connecting(now, events)
@@ -129,7 +130,7 @@ class Link:
         now = port.net_ticks_ms()
         if self.state != _UP:
             left = port.ticks_diff(self._until, now)
-            if self.state == _WIFI or self._raw is not None:
+            if _PAUSE < self.state <= _RESOLVING or self._raw is not None:
                 left = min(left, 200)
         else:
             left = port.ticks_diff(self._ping_at(), now)
@@ -179,34 +180,48 @@ class Link:
         self._step_wifi(now)
 
     def _step_wifi(self, now):
-        if self._port.wifi_up():
-            self._connect(now)
+        """WIFI: until the board has an address. RESOLVING: until the gateway has one."""
+        if self.state == _RESOLVING or self._port.wifi_up():
+            self._find(now)
         elif self._passed(now, self._until):
             why = self._port.wifi_why()
             self._port.wifi_end()
             raise LinkError("wifi", why)
 
-    def _connect(self, now):
-        if self._address is None:
-            try:
-                self._address = self._port.resolve(self._config.host, self._config.port)
-            except OSError as error:
-                raise LinkError("resolve", self._config.host + " " + repr(error))
-            now = self._port.net_ticks_ms()
+    def _find(self, now):
+        """Where the gateway is: known at once when it is given by address; else one step of asking, 4 s in all."""
+        host = self._config.host
+        if self._config.named:
+            if self._finder is None:
+                from isonode.finder import Finder
+
+                self._finder = Finder(self._port, self._poll, host, self._config.fallback)
+            finder = self._finder
+            if self.state != _RESOLVING:
+                self.state = _RESOLVING
+                finder.begin(now)
+            host = finder.step(now)
+            if finder.error is not None:  # told even where a fallback serves
+                self.last_error = str(finder.error)
+                self.last_reason = finder.error.reason
+                finder.error = None
+        if host is not None:
+            self._connect(host, now)
+
+    def _connect(self, host, now):
+        """Open a TCP connection to an address: returns at once, POLLOUT tells of its end."""
+        self.state = _CONNECTING
         try:
-            self.sock = self._port.open_socket(self._address)
+            self.sock = self._port.open_socket(self._port.socket_address(host, self._config.port))
         except OSError as error:
-            self._address = None
             raise LinkError("connect", repr(error))
         self._session.attach(self.sock)
         self._poll.register(self.sock, self._port.POLLIN | self._port.POLLOUT)
         self._polled_out = True
-        self.state = _CONNECTING
         self._until = self._port.ticks_add(now, self._options["connect_timeout_ms"])
 
     def _step_connecting(self, now, events):
         if events & (self._port.POLLERR | self._port.POLLHUP):
-            self._address = None
             raise LinkError("connect", "refused")
         if events & self._port.POLLOUT:
             if self._config.tls is not None:
@@ -216,7 +231,6 @@ class Link:
             self._session.put_connect()
             self._session.flush()
         elif self._passed(now, self._until):
-            self._address = None
             raise LinkError("timeout", "connecting")
 
     def _secure(self):
@@ -251,6 +265,8 @@ class Link:
 
     def _came_up(self, now):
         self.state = _UP
+        if self._finder is not None:
+            self._finder.settled()
         self.connects += 1
         self._last_in = now
         self._pinged = False
@@ -263,6 +279,11 @@ class Link:
     def _fail(self, error):
         self.last_error = str(error)
         self.last_reason = error.reason
+        if self._finder is not None:
+            if error.reason == "wifi":
+                self._finder.renewed()
+            elif _RESOLVING < self.state < _UP:
+                self._finder.failed()
         self._close_socket()
         self.state = _PAUSE
         ceiling = min(_BACKOFF_MS << min(self._attempt, 16), self._options["backoff_max_ms"])
@@ -273,6 +294,8 @@ class Link:
         self._until = self._port.ticks_add(self._port.net_ticks_ms(), pause_ms)
 
     def _close_socket(self):
+        if self._finder is not None:
+            self._finder.stop()
         sock = self.sock
         self.sock = None
         if sock is not None:

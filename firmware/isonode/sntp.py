@@ -1,12 +1,15 @@
 """A small SNTP client (RFC 5905, section 14; RFC 4330, section 5): asks one server at a time, checks, never waits.
 
-`step` is one bounded step: at most one datagram out, one of 48 bytes in, and, when a server's address is not known yet,
-one call of the resolver, which is the only thing that may block (lwIP's, for a name). A reply is good for `every_s`;
+`step` is one bounded step: at most one datagram out, one in, no waiting; a server that is known by name is asked for
+with isonode.resolver first, in the same way. A reply is good for `every_s`;
 after a failure the next server is asked, with pauses from PAUSE_MIN_S (RFC 4330, section 10: never below 15 s) that
 double up to `every_s`. All on the network's clock. Loaded only where it is configured. Must not know the board's clock.
 """
 
 from micropython import const
+
+from isonode import lazy
+from isonode.errors import LinkError
 
 PACKET_BYTES = 48
 PAUSE_MIN_S = 15
@@ -72,6 +75,7 @@ class Sntp:
         self._udp_port = udp_port
         self._every_s = every_s
         self._sock = None
+        self._resolver = None
         self._nonce = b""
         self._sent = 0
         self._next = port.net_ticks_ms()
@@ -89,6 +93,9 @@ class Sntp:
         """None, or the wall time of now as (seconds since 2025, ms)."""
         port = self._port
         now = port.net_ticks_ms()
+        if self._resolver is not None:
+            self._step_resolver(now)
+            return None
         if self._sock is None:
             if port.ticks_diff(now, self._next) >= 0 and port.wifi_up():
                 self._ask(now)
@@ -112,15 +119,44 @@ class Sntp:
             return
         self._host = hosts[self._turn % len(hosts)]
         self._nonce = bytes([self._port.random_below(256) for _ in range(8)])
+        if self._host in self._addresses:
+            self._send()
+        elif self._host.rsplit(".", 1)[-1].isdigit():
+            self._addresses[self._host] = self._port.socket_address(self._host, self._udp_port)
+            self._send()
+        else:
+            from isonode.resolver import Resolver
+
+            try:
+                self._resolver = Resolver(self._port, self._poll, self._host)
+            except LinkError:
+                self._failed(now, "resolve")
+
+    def _step_resolver(self, now):
         try:
-            if self._host not in self._addresses:
-                self._addresses[self._host] = self._port.resolve(self._host, self._udp_port)
+            found = self._resolver.step(now)
+        except LinkError:
+            self._failed(now, "resolve")
+            return
+        if found is not None:
+            self._drop_resolver()
+            self._addresses[self._host] = self._port.socket_address(found, self._udp_port)
+            self._send()
+
+    def _drop_resolver(self):
+        if self._resolver is not None:
+            self._resolver.close()
+            self._resolver = None
+        lazy.forget("isonode.resolver")
+
+    def _send(self):
+        self._sent = self._port.net_ticks_ms()
+        try:
             self._sock = self._port.open_datagram(self._addresses[self._host])
             self._poll.register(self._sock, self._port.POLLIN)
-            self._sent = self._port.net_ticks_ms()
             self._sock.send(request(self._nonce))
         except OSError:
-            self._failed(now, "network")
+            self._failed(self._sent, "network")
 
     def _judge(self, reply, now):
         try:
@@ -147,6 +183,7 @@ class Sntp:
     def _failed(self, now, reason):
         self.last_reason = reason
         self._addresses.pop(self._host, None)
+        self._drop_resolver()
         self._close()
         self._turn += 1
         self._wait(now, self._pause_s)

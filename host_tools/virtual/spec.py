@@ -55,6 +55,7 @@ class BoardSpec:
     speed: board seconds per real second while the board waits. epoch_s: unix time at board time 0 (a battery-backed
     RTC), None for an RTC that starts at its epoch. ticks_start_ms: `ticks_ms` at boot, to try wraps.
     wifi: {"ssid", "password"} that the air offers; empty takes any. serial: it has a serial port (see serial.py).
+    udp_ports: where services with ports of their own are on this host, such as {53: 40053} for its name server.
     """
 
     device: str
@@ -69,6 +70,7 @@ class BoardSpec:
     wifi: Mapping[str, str] = field(default_factory=dict)
     heap_bytes: int | None = None
     serial: bool = False
+    udp_ports: Mapping[int, int] = field(default_factory=dict)
 
     def flash_files(self) -> dict[str, bytes]:
         """What provisioning writes into this board's flash."""
@@ -97,6 +99,7 @@ class BoardSpec:
             "epoch_s": self.epoch_s,
             "ticks_start_ms": self.ticks_start_ms,
             "wifi": dict(self.wifi),
+            "udp_ports": dict(self.udp_ports),
             "after_soft_reset": str(workdir / "soft.json"),
         }
 

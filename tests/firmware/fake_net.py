@@ -82,6 +82,32 @@ class FakeSocket:
         return out
 
 
+class FakeDatagrams:
+    """A UDP socket: `asked` holds what was sent, as (data, address); `incoming` what comes next."""
+
+    def __init__(self, address: tuple[str, int] | None) -> None:
+        self.address = address
+        self.asked: list[tuple[bytes, tuple[str, int] | None]] = []
+        self.incoming: list[bytes] = []
+        self.closed = 0
+
+    def send(self, data: bytes) -> None:
+        assert self.address is not None
+        self.asked.append((data, self.address))
+
+    def sendto(self, data: bytes, address: tuple[str, int]) -> None:
+        assert self.address is None
+        self.asked.append((data, address))
+
+    def recv(self, size: int) -> bytes:
+        if not self.incoming:
+            raise OSError(EAGAIN)
+        return self.incoming.pop(0)[:size]
+
+    def close(self) -> None:
+        self.closed += 1
+
+
 class FakePoll:
     """Remembers what is registered."""
 
@@ -109,10 +135,11 @@ class FakePort:
         self.up = True
         self.joins = 0
         self.leaves = 0
-        self.resolved = 0
-        self.resolve_error: OSError | None = None
+        self.dns = "192.0.2.53"
+        self.datagrams: list[FakeDatagrams] = []
         self.connect_error: OSError | None = None
         self.sockets: list[FakeSocket] = []
+        self.tried: list[str] = []
         self.limits: list[int] = []
 
     def net_ticks_ms(self) -> int:
@@ -139,13 +166,24 @@ class FakePort:
     def wifi_up(self) -> bool:
         return self.up
 
-    def resolve(self, host: str, port: int) -> tuple[str, int]:
-        self.resolved += 1
-        if self.resolve_error is not None:
-            raise self.resolve_error
+    def socket_address(self, host: str, port: int) -> tuple[str, int]:
+        assert host.count(".") == 3, "a name would block"
         return host, port
 
-    def open_socket(self, address: object) -> FakeSocket:
+    ROUTER, NAME_SERVER = 2, 3
+
+    def neighbour(self, which: int) -> str:
+        return self.dns if which == self.NAME_SERVER else "192.0.2.254"
+
+    def is_again(self, error: OSError) -> bool:
+        return error.args[0] == EAGAIN
+
+    def open_datagram(self, address: tuple[str, int] | None) -> FakeDatagrams:
+        self.datagrams.append(FakeDatagrams(address))
+        return self.datagrams[-1]
+
+    def open_socket(self, address: tuple[str, int]) -> FakeSocket:
+        self.tried.append(address[0])
         if self.connect_error is not None:
             raise self.connect_error
         self.sockets.append(FakeSocket())

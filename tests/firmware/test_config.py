@@ -36,6 +36,16 @@ GOOD: dict[str, Any] = {
 }
 
 
+def test_a_gateway_by_name_with_a_fallback() -> None:
+    settings = config.parse({**GOOD, "gateway": {"host": "raspberry-pi.local", "fallback": "192.0.2.1"}})
+    assert settings.named and settings.fallback == "192.0.2.1"
+    assert not config.parse(GOOD).named and config.parse(GOOD).fallback == ""
+    for wrong in ("gw", "", 7):
+        with pytest.raises(ConfigError) as raised:
+            config.parse({**GOOD, "gateway": {"host": "gw", "fallback": wrong}})
+        assert raised.value.field == "gateway.fallback"
+
+
 def test_a_whole_file() -> None:
     settings = config.parse(GOOD)
     assert [(c.name, c.kind, c.unit) for c in settings.channels] == [
@@ -73,6 +83,11 @@ def test_a_whole_file() -> None:
         ("fleet", "", "fleet"),
         ("gateway", None, "gateway"),
         ("gateway.host", "", "gateway.host"),
+        ("gateway.host", "gate way", "gateway.host"),
+        ("gateway.host", "192.0.2.300", "gateway.host"),
+        ("gateway.host", "a" * 64 + ".lan", "gateway.host"),
+        ("gateway.fallback", "192.0.2.2", "gateway.fallback"),
+        ("ntp", {"host": "a..b"}, "ntp.host"),
         ("gateway.port", 70000, "gateway.port"),
         ("gateway.port", True, "gateway.port"),
         ("gateway.prot", 1883, "gateway.prot"),

@@ -31,8 +31,9 @@ class Wire:
         self.poll = FakePoll()
         self.outbox = FakeOutbox()
         settings = SimpleNamespace(
-            device="fridge-1", host="gw", port=1883, ssid="lab", wifi_password="", tls=None, root_key=None
+            device="fridge-1", host="192.0.2.1", named=False, fallback="", port=1883, ssid="lab", wifi_password=""
         )
+        settings.tls = settings.root_key = None
         settings.link = {**OPTIONS, **options}
         self.session = Session("fridge-1", OPTIONS["keepalive_s"], 4096)
         self.link = Link(self.port, self.poll, self.session, self.outbox, settings)
@@ -239,33 +240,10 @@ def test_back_off_is_jittered_bounded_and_closes_every_socket(wire: Wire, attemp
     assert ceilings[:3] == [500, 1000, 2000] and max(ceilings) == OPTIONS["backoff_max_ms"]
     assert [sock.closed for sock in wire.port.sockets] == [1] * attempts
     assert wire.poll.masks == {}
-    assert wire.port.resolved == attempts  # a refused connection may mean a new address
 
 
-def test_the_address_is_resolved_once_while_connecting_works(wire: Wire) -> None:
-    wire.connect()
-    for _ in range(3):
-        wire.sock.eof = True
-        wire.step(FakePort.POLLIN)
-        assert wire.link.last_error.startswith("closed")
-        while wire.sock.closed:
-            wire.port.go(max(1, wire.link.next_ms()))
-            wire.step()
-        wire.step(FakePort.POLLOUT)
-        wire.sock.incoming.append(CONNACK)
-        wire.step()
-        wire.sock.incoming.append(SUBACK + SUBACK)
-        wire.step(times=2)
-    assert wire.port.resolved == 1 and wire.link.connects == 4
-
-
-def test_names_that_do_not_resolve_and_networks_that_do_not_connect(wire: Wire) -> None:
-    wire.port.resolve_error = OSError(-202)
-    wire.step()
-    assert wire.link.last_error.startswith("resolve")
-    wire.port.resolve_error = None
+def test_networks_that_do_not_connect(wire: Wire) -> None:
     wire.port.connect_error = OSError(118)
-    wire.port.go(wire.link.next_ms())
     wire.step()
     assert wire.link.last_error.startswith("connect")
     assert wire.port.sockets == []

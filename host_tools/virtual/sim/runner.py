@@ -108,7 +108,7 @@ def _set_up(spec, cause, link_up):
     machine.open_tap(spec["tap"])
     timemod.start(_UNIX_2000_S if is_esp32 else 0)
     network.start(link_up, spec["wifi"].get("ssid"), spec["wifi"].get("password"), unique)
-    sockets.start(spec["max_sockets"], is_esp32)
+    sockets.start(spec["max_sockets"], is_esp32, spec["udp_ports"])
     for description in spec["devices"]:
         silicon.attach(description)
     strobe = spec["strobe_pin"]

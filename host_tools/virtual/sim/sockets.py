@@ -48,11 +48,14 @@ max_open = 16  # CONFIG_LWIP_MAX_SOCKETS of the ESP32 port
 _errno_map = _NEWLIB
 _open = []
 _most_open = 0
+_udp_ports = {}  # services of the board's network whose ports this host has not to give: port -> where it really is
 
 
-def start(most_sockets, newlib_errno):
+def start(most_sockets, newlib_errno, udp_ports):
     global max_open, _errno_map, EINPROGRESS, EHOSTUNREACH, ETIMEDOUT
     max_open = most_sockets
+    for port in udp_ports:
+        _udp_ports[int(port)] = udp_ports[port]
     if not newlib_errno:
         _errno_map = {32: 104}
         EINPROGRESS, EHOSTUNREACH, ETIMEDOUT = 115, 113, 110
@@ -107,6 +110,7 @@ class socket(io.IOBase):
         self._held = b""  # sent while the access point was away
         self.under_tls = False
         self._poisoned = False
+        self._is_udp = kind == SOCK_DGRAM
         _open.append(self)
         _most_open = max(_most_open, len(_open))
 
@@ -159,8 +163,7 @@ class socket(io.IOBase):
     def connect(self, address):
         if not clock.link_up:
             raise OSError(EHOSTUNREACH)
-        if isinstance(address, tuple):
-            address = _real.getaddrinfo(address[0], address[1], AF_INET, SOCK_STREAM)[0][-1]
+        address = self._native_address(address)
         try:
             self.native.connect(address)
         except OSError as error:
@@ -170,6 +173,23 @@ class socket(io.IOBase):
                 raise OSError(EINPROGRESS) from None
             self._wait(_POLLOUT)
             self._finish_connect(address)
+
+    def _native_address(self, address):
+        """As the host wants it; the network's own services, multicast ones included, are on this host."""
+        if not isinstance(address, tuple):
+            return address
+        host, port = address
+        if self._is_udp and port in _udp_ports:
+            host, port = "127.0.0.1", _udp_ports[port]
+        return _real.getaddrinfo(host, port, AF_INET, SOCK_STREAM)[0][-1]
+
+    def sendto(self, data, address):
+        if not clock.link_up:
+            raise OSError(EHOSTUNREACH)
+        try:
+            return self.native.sendto(data, self._native_address(address))
+        except OSError as error:
+            raise _translated(error) from None
 
     def _finish_connect(self, address):
         """Linux tells the outcome of a connect in progress to whoever connects again."""
