@@ -321,7 +321,7 @@ class Node:
         if self._slot_trial and self.clock.s >= _PROOF_S and (self.counters["sampled"] or self.counters["faults"]):
             self._slot_trial = _on_slot_trial(True)
         if self.safe:
-            if self.models.applied or self.clock.s >= crash.stay_s():
+            if (self.models.applied and self.link.is_told()) or self.clock.s >= crash.stay_s():
                 self.restart(crash.on_leaving)
         elif not self._judged and self.clock.s >= _HEALTHY_S:
             self._judged = True

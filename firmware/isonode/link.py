@@ -140,10 +140,13 @@ class Link:
                 left = min(left, port.ticks_diff(self._linger_until, now))
         return left if left > 0 else 0
 
+    def is_told(self):
+        """No retained message waits that this session could still bring."""
+        return self.state != _UP or not (self._dirty or self._session.sending)
+
     def is_quiet(self):
         """Connected, all said and all of it confirmed."""
-        done = self._outbox.floor() >= (self.boot, self.head_seq + 1)
-        return self.state == _UP and done and not self._dirty and not self._session.sending
+        return self.state == _UP and self.is_told() and self._outbox.floor() >= (self.boot, self.head_seq + 1)
 
     def leave(self):
         """End the session in good order, so that the broker does not publish the will. The next `step` begins anew."""
@@ -153,8 +156,7 @@ class Link:
                 self._session.flush()
             except LinkError:
                 pass  # it was gone already
-        self._close_socket()
-        self.state = _PAUSE
+        self.close()
         self._until = self._port.net_ticks_ms()
 
     def renew(self):

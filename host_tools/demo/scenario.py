@@ -115,7 +115,7 @@ class Scenario:
         watch = _Watch()
         while True:
             done, figures = self._progress()
-            while steps and done >= steps[0].at:
+            if steps and done >= steps[0].at:  # one a look, so that each is seen and lasts, however late it comes
                 step = steps.pop(0)
                 self._phase = step.phase
                 step.action()

@@ -49,7 +49,7 @@ def test_rooms_disturbed_and_relearned(tmp_path: Path) -> None:
     assert done.report["sampled"] > 1000 and done.report["suppressed"] > 0
     assert done.report["models_applied"] == 3
     for phase in ("receiver is stopped", "gateway is killed", "gateway is back", "receiver is back", "new model"):
-        assert phase in done.output
+        assert phase in " ".join(done.output.split())  # lines are broken where the figures before them end
     assert "Nothing lost, nothing doubled" in done.output
     assert not demo.gone(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["report.json"], "the run's folder was left behind"
