@@ -13,8 +13,10 @@ BIN := .venv/bin
 help: ## Show this list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: ## Install what the host tools need: .venv, mosquitto, MicroPython, umqtt.simple
-	@$(PYTHON) host_tools/bootstrap.py host
+EXTRA ?= host
+
+setup: ## Install what the host tools need: .venv, mosquitto, MicroPython, umqtt.simple (EXTRA=cloud: the lake as well)
+	@$(PYTHON) host_tools/bootstrap.py $(EXTRA)
 
 demo: setup ## Run boards, broker, gateway and receiver for a minute, and reconcile (ARGS="--boards 10")
 	@$(BIN)/isotherm demo $(ARGS)
@@ -55,11 +57,12 @@ uninstall: ## Remove the gateway; configuration and readings stay
 LOCK = $(BIN)/uv pip compile --no-config --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-annotate --custom-compile-command "make lock" pyproject.toml
 
-lock: ## Resolve the four locks of dependencies anew (needs the network)
+lock: ## Resolve the five locks of dependencies anew (needs the network)
 	@$(PYTHON) host_tools/bootstrap.py test
 	@$(BIN)/python -m pip install --quiet uv==0.13.9
-	@$(LOCK) --upgrade --extra build --extra zstd --extra terminal --extra host --extra test -o tests/requirements.lock
+	@$(LOCK) --upgrade --extra build --extra zstd --extra terminal --extra host --extra cloud --extra test -o tests/requirements.lock
 	@$(LOCK) --upgrade -c tests/requirements.lock --extra build --extra zstd --extra terminal --extra host -o host_tools/requirements.lock
+	@$(LOCK) --upgrade -c tests/requirements.lock --extra build --extra zstd --extra terminal --extra host --extra cloud -o host_tools/requirements-cloud.lock
 	@$(LOCK) --upgrade -c tests/requirements.lock --extra build --extra zstd --extra terminal -o gateway/requirements.lock
 	@$(LOCK) --upgrade -c tests/requirements.lock --extra build --extra zstd --extra terminal --extra pi -o gateway/requirements-pi.lock
 

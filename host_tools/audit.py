@@ -15,7 +15,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 PIP_AUDIT = "pip-audit==2.10.1"
-LOCKS = ("gateway/requirements-pi.lock", "tests/requirements.lock")  # the other two are parts of these
+LOCKS = ("gateway/requirements-pi.lock", "tests/requirements.lock")  # the others are parts of these
 TIMEOUT_S = 600
 CLEAN, KNOWN, NOT_MADE = 0, 1, 4
 

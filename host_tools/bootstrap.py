@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Set Isotherm up on a bare machine: `python3 host_tools/bootstrap.py [host|test]`.
+"""Set Isotherm up on a bare machine: `python3 host_tools/bootstrap.py [host|cloud|test]`.
 
 This file only finds a fit Python and hands over to `host_tools/setup/`; it must stay readable to any Python 3, so that
 an old one gets a sentence and not a syntax error. Nothing here or in `host_tools/setup/` needs more than the standard
-library. `host` installs what `make demo` runs, `test` what `make test` runs besides.
+library. `host` installs what `make demo` runs, `cloud` the lake besides, `test` what `make test` runs besides that.
 
 Exit codes:
     0    everything is in place

@@ -25,6 +25,7 @@ LOCKS = {
     "gateway": "gateway/requirements.lock",
     "gateway on a Raspberry Pi": "gateway/requirements-pi.lock",
     "host": "host_tools/requirements.lock",
+    "host with the lake": "host_tools/requirements-cloud.lock",
     "tests": "tests/requirements.lock",
 }
 DEBIAN = {"mosquitto": "the broker", "micropython": "virtual boards", "prometheus": "promtool, for tests"}

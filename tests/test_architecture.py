@@ -41,6 +41,9 @@ OWNERS = {
     "starlette": ("host_tools/cloud/*",),
     "uvicorn": ("host_tools/cloud/*",),
     "cryptography": ("host_tools/keys/*",),
+    "duckdb": ("host_tools/lake/query.py",),
+    "fsspec": ("host_tools/lake/storage.py",),
+    "pyarrow": ("host_tools/lake/*",),
     "gpiozero": ("gateway/actuators.py", "gateway/local*"),
     "zstandard": ("gateway/*", "host_tools/cloud/*"),
 }

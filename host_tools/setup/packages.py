@@ -1,6 +1,6 @@
 """Step 2: the virtual environment `.venv`, filled from a lock with hashes, and the project itself, editable.
 
-Knows the three locks and pip; nothing of what the packages are for. Everything pip installs is in the lock with its
+Knows the locks and pip; nothing of what the packages are for. Everything pip installs is in the lock with its
 hash, the build tool included: it is installed first, and pip is forbidden to fetch another.
 """
 
@@ -18,7 +18,11 @@ from pathlib import Path
 from host_tools.setup.errors import IntegrityError, NetworkError, SetupError, SpaceError
 from host_tools.setup.runner import Output, Runner, tells_of_network
 
-LEVELS = {"host": "host_tools/requirements.lock", "test": "tests/requirements.lock"}  # each contains the one before
+LEVELS = {  # each contains the one before
+    "host": "host_tools/requirements.lock",
+    "cloud": "host_tools/requirements-cloud.lock",
+    "test": "tests/requirements.lock",
+}
 PACKAGES = ("gateway", "host_tools", "firmware/isocore")
 VENV_TIMEOUT_S = 180.0
 PIP_TIMEOUT_S = 1800.0

@@ -23,7 +23,7 @@ from host_tools.setup.runner import Runner
 from host_tools.setup.system import SystemPackages
 from host_tools.setup.umqtt import Umqtt
 
-FREE_BYTES_MIN = 600_000_000  # .venv and .tools take about half of it
+FREE_BYTES_MIN = {"host": 600_000_000, "cloud": 1_100_000_000, "test": 1_400_000_000}  # twice .venv and .tools
 INTERRUPTED = 130
 
 
@@ -86,7 +86,7 @@ def set_up(root: Path, level: str, console: Console, environment: Mapping[str, s
         _sweep(tools)
         missing = [stage for stage in stages if not stage.ready()]
         if missing:
-            need_space(root, shutil.disk_usage(root).free)
+            need_space(root, shutil.disk_usage(root).free, FREE_BYTES_MIN[packages.level])
             console.say(f"Setting up Isotherm for this machine: {len(missing)} of {len(stages)} steps to do.")
         for stage in missing:
             step = console.step(stage.name)
@@ -98,12 +98,12 @@ def set_up(root: Path, level: str, console: Console, environment: Mapping[str, s
                 raise
 
 
-def need_space(root: Path, free_bytes: int) -> None:
+def need_space(root: Path, free_bytes: int, needed_bytes: int) -> None:
     """Refuse to begin what could not end."""
-    if free_bytes < FREE_BYTES_MIN:
+    if free_bytes < needed_bytes:
         raise SpaceError(
             f"only {free_bytes // 1_000_000} MB are free where {root} lies and set-up needs "
-            f"{FREE_BYTES_MIN // 1_000_000}: make room, then run the same command again."
+            f"{needed_bytes // 1_000_000}: make room, then run the same command again."
         )
 
 
