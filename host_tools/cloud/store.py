@@ -20,6 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
+from host_tools.cloud.arrivals import runs
 from host_tools.cloud.keyfile import KeyFile
 from host_tools.cloud.store_tags import Arrival, TagCheck
 from host_tools.cloud.wire import Batch, Device, Reading
@@ -192,6 +193,9 @@ class Store:
         before = self._db.total_changes
         self._db.executemany(_INSERT, rows)
         new = self._db.total_changes - before
+        if new:
+            arrivals = [(batch_id, *run) for run in runs(devices, batch.readings)]
+            self._db.executemany("INSERT INTO arrival VALUES (?, ?, ?, ?, ?)", arrivals)
         if batch.windows:
             before = self._db.total_changes
             self._db.executemany(_WINDOW, [(devices[window.device], *window[1:], batch_id) for window in batch.windows])
