@@ -8,6 +8,8 @@ from pathlib import Path
 
 import click
 
+from host_tools.commands.lake import lake, query
+
 _FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
 
 
@@ -20,6 +22,10 @@ def cloud() -> None:
       isotherm cloud serve --data cloud-data --port 8440
       isotherm cloud status --data cloud-data
     """
+
+
+cloud.add_command(lake)
+cloud.add_command(query)
 
 
 @cloud.command()

@@ -1,0 +1,156 @@
+"""`isotherm cloud lake` and `isotherm cloud query`: write the lake, look after it, ask it.
+
+Knows no Parquet: everything below the options is `host_tools.lake`, imported when a command runs, since the packages it
+needs are an extra of their own.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from host_tools.errors import HostError
+
+if TYPE_CHECKING:
+    from host_tools.lake.storage import Storage
+
+EXTRA = ("pyarrow", "duckdb", "fsspec")
+_LAKE = click.option("--lake", "where", required=True, help="Folder of the lake, or a URL that fsspec knows.")
+_DATA = click.Path(path_type=Path, file_okay=False)
+
+
+class ExtraMissing(HostError):
+    """The packages of the extra `cloud` are not installed."""
+
+
+@contextmanager
+def _extra() -> Iterator[None]:
+    """Say which extra brings a missing package."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] not in EXTRA:
+            raise
+        how = "make setup EXTRA=cloud, or pip install 'isotherm[host,cloud]'"
+        raise ExtraMissing(f"the lake needs the Python package {error.name!r}: {how}") from error
+
+
+def _storage(where: str) -> Storage:
+    from host_tools.lake.storage import open_storage
+
+    return open_storage(where)
+
+
+@click.group()
+def lake() -> None:
+    """Write what a receiver stored as Parquet files, and look after them.
+
+    \b
+    Examples:
+      isotherm cloud lake write --data cloud-data --lake lake --every 15min
+      isotherm cloud lake status --lake lake
+      isotherm cloud query --lake lake "SELECT device, count(*) FROM readings GROUP BY device"
+    """
+
+
+@lake.command()
+@_LAKE
+@click.option("--data", required=True, type=_DATA, help="Folder of the receiver's store, which may be running.")
+def write(where: str, data: Path) -> None:
+    """Bring what the store has and the lake lacks into the lake, each row once.
+
+    \b
+    Example:
+      isotherm cloud lake write --data cloud-data --lake lake
+    """
+    with _extra():
+        from host_tools.cloud.store_log import StoreLog
+        from host_tools.lake.writer import catch_up, only_writer
+
+        storage = _storage(where)
+        with StoreLog(data) as log, only_writer(data):
+            done = catch_up(log, storage)
+    rows = ", ".join(f"{count} {name}" for name, count in done.rows.items()) or "nothing new"
+    click.echo(f"{storage.name}: {rows}; up to batch {done.batches_upto} of the store")
+
+
+@lake.command()
+@_LAKE
+@click.option("--data", type=_DATA, help="Folder of the receiver's store: also say how far the lake is behind it.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def status(where: str, data: Path | None, as_json: bool) -> None:
+    """Say what a lake holds, and up to where.
+
+    \b
+    Example:
+      isotherm cloud lake status --lake lake --data cloud-data
+    """
+    with _extra():
+        from host_tools.cloud.store_log import StoreLog
+        from host_tools.lake.report import describe
+
+        storage = _storage(where)
+        told = describe(storage)
+        if data is not None:
+            with StoreLog(data) as log, log.at_rest():
+                told["batches_behind"], told["rows_behind"] = log.behind(told["position"])
+    if as_json:
+        click.echo(json.dumps(told, indent=2))
+        return
+    for name, table in told["tables"].items():
+        click.echo(f"{name}: {table['rows']} rows in {table['files']} files, {table['bytes']} bytes{_days(table)}")
+    behind = "" if data is None else f", {told['batches_behind']} batches with {told['rows_behind']} rows behind it"
+    click.echo(f"up to batch {told['position']} of the store{behind}")
+
+
+@lake.command()
+@_LAKE
+@click.argument("table", type=click.Choice(["readings", "windows", "alarms", "devices"]), default="readings")
+def files(where: str, table: str) -> None:
+    """Print the files that are a table now, one a line: what another engine should be given.
+
+    \b
+    Example:
+      isotherm cloud lake files --lake lake windows
+    """
+    with _extra():
+        from host_tools.lake.report import places
+
+        for place in places(_storage(where), table):
+            click.echo(place)
+
+
+@click.command()
+@_LAKE
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "json", "csv"]),
+    default="table",
+    show_default=True,
+    help="How to print the answer; json: one object a row, in a list.",
+)
+@click.argument("sql")
+def query(where: str, form: str, sql: str) -> None:
+    """Answer one SQL question from the lake: tables readings, windows, alarms, devices. DuckDB's dialect, read-only.
+
+    \b
+    Example:
+      isotherm cloud query --lake lake "SELECT device, avg(value) FROM readings WHERE unit = 'degC' GROUP BY device"
+    """
+    with _extra():
+        from host_tools.lake.printing import FORMS
+        from host_tools.lake.query import ask
+
+        answer = ask(_storage(where), sql)
+    for line in FORMS[form](answer):
+        click.echo(line)
+
+
+def _days(table: dict[str, object]) -> str:
+    return f", {table['first_day']} to {table['last_day']}" if table["first_day"] else ""
