@@ -55,6 +55,7 @@ _FROM_ZERO: tuple[tuple[str, dict[str, str]], ...] = (
     ("ingest_dropped_total", {"leaf": "up"}),
     ("ingest_meta_cleaned_total", {}),
     ("store_conflicts_total", {}),
+    ("store_listener_errors_total", {}),
     ("store_poisoned_total", {}),
     ("store_set_aside_total", {}),
     ("store_keeper_errors_total", {}),

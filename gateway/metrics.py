@@ -33,6 +33,7 @@ HELP = {
     "mqtt_outgoing_dropped_total": "Outgoing messages dropped because the queue to the broker was full.",
     "store_rows_total": "Reports and events committed.",
     "store_errors_total": "Commits that failed and were tried again, by reason.",
+    "store_listener_errors_total": "Commits of which a part of the gateway could not be told; the rows are stored.",
     "store_poisoned_total": "Items dropped because they cannot be stored.",
     "store_redelivered_total": "Messages that the broker sent again and that were stored already.",
     "store_conflicts_total": "Records whose identity is taken by other content.",

@@ -92,6 +92,7 @@ class Store(Changes):
         self._reserve = Reserve(self._disk, path.name + ".reserve", keep.reserve_bytes)
         self._keeper = Keeper(self._disk, self._names, keep, metrics, self._ask_for_keeper, on_state, clock_s, wall_s)
         self._stale = False
+        self._head_told = 0
         self._thread: threading.Thread | None = None
         self._abandon = threading.Event()
         self._db: sqlite3.Connection
@@ -138,6 +139,7 @@ class Store(Changes):
         if not self._reserve.restore():
             log.warning("%s: no room for the reserve; readings wait until there is", self.path)
         self._table = FrameTable(self._db, self._disk)
+        self._head_told = self._table.head_row
         self._own = OwnTable(self._db, self._table)
         self._keeper.open(self._db, db.open_reader(self.path))
 
@@ -300,7 +302,7 @@ class Store(Changes):
                 group[0].settle(False)
             elif isinstance(group[0], OwnIn) and group[0].receipt is not None:
                 # Sent again it would not be storable either: the broker may let go of it.
-                self._on_commit(Committed([], self._table.head_row, 0, 0, (group[0].receipt,)))
+                self._tell(Committed([], self._head_told, 0, 0, (group[0].receipt,)))
             return
         for item in group:
             self._commit([item])
@@ -351,11 +353,20 @@ class Store(Changes):
             self._metrics.add("store_redelivered_total", redelivered)
         if news.acks or news.others or news.events:
             self._metrics.add("store_rows_total", news.others + news.events)
-        self._on_commit(news)
+        self._head_told = news.head_row
+        self._tell(news)
         self._keeper.committed(news.head_row)
         for item in group:
             if isinstance(item, Ticket) and item.alone and not item.settled:
                 self._do_alone(item)
+
+    def _tell(self, news: Committed) -> None:
+        """What is committed stands: who fails on hearing of it neither ends the writer nor has it done again."""
+        try:
+            self._on_commit(news)
+        except Exception:
+            self._metrics.add("store_listener_errors_total", 1)
+            log.exception("a listener failed on rows up to %d, which are stored", news.head_row)
 
     def _do_alone(self, ticket: Ticket) -> None:
         try:

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from gateway.errors import StoreUnusable
-from gateway.messages import Committed, NoteIn
+from gateway.messages import Committed, NoteIn, OwnIn, Receipt
 from gateway.store import Reader, db
+from isocore.record import SAMPLE
 from tests.gateway.conftest import START_UNIX_MS, Harness, frame_in
 from tests.support.board_client import samples, wait_for
 
@@ -109,6 +110,38 @@ def test_an_item_that_cannot_be_stored_is_dropped_alone(harness: Harness) -> Non
     harness.settle()
     assert harness.metrics.value("store_poisoned_total") == 2
     assert ("c", 1, 5, None) in harness.acks()
+
+
+def test_a_listener_that_fails_neither_ends_the_writer_nor_undoes_the_commit(harness: Harness) -> None:
+    done: list[int] = []
+
+    def fail(news: Committed) -> None:
+        raise ValueError("a bug of a listener")
+
+    harness.on_commit = fail
+    assert harness.store.put(frame_in("a", 1, samples(1, 10)), 10, False, 1.0)
+    assert harness.store._ask(lambda connection: done.append(1)).wait(5)
+    wait_for(lambda: harness.metrics.value("store_listener_errors_total") >= 1, what="the failure, counted")
+    harness.on_commit = lambda news: None
+    harness.put(frame_in("a", 1, samples(11, 20)))
+    assert harness.acks()[-1][2] == 20
+    assert done == [1], "what was committed is not done again"
+    assert stored_rows(harness.path) == 20
+    assert harness.metrics.value("store_poisoned_total") == 0
+
+
+def test_what_is_rolled_back_is_not_told_as_stored(harness: Harness) -> None:
+    """A row id told as stored, but given out anew later, would be passed over by those who read behind the writer."""
+    harness.put(frame_in("a", 1, samples(1, 10)))
+    receipt = Receipt(1, 7, b"digest", False)
+    made = ((SAMPLE, 0, 5, 0, 0), (SAMPLE, 0, 1 << 70, 0, 0))
+    unfit = OwnIn("gw-1", made, None, START_UNIX_MS, False, 1, receipt)
+    assert harness.store.put(unfit, 2, False, 1.0)
+    harness.settle()
+    told = [news for news in harness.news if news.receipts]
+    assert told[-1].receipts == (receipt,) and told[-1].head_row == 10
+    harness.put(frame_in("a", 1, samples(11, 12)))
+    assert harness.news[-1].head_row == 12
 
 
 def test_a_damaged_file_is_set_aside_and_named(tmp_path: Path) -> None:
