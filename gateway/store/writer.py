@@ -99,6 +99,7 @@ class Store(Changes):
         self._table: FrameTable
         self._own: OwnTable
         self.failing: str | None = None
+        self.listener_error: Exception | None = None  # the latest: a fault of the program, to be looked into
         self.turns = 0
         metrics.gauge("store_queue_rows", "Rows waiting for the writer.", lambda: self._pipe.rows)
         metrics.gauge("store_failing", "1 while commits fail.", lambda: 1 if self.failing else 0)
@@ -364,7 +365,8 @@ class Store(Changes):
         """What is committed stands: who fails on hearing of it neither ends the writer nor has it done again."""
         try:
             self._on_commit(news)
-        except Exception:
+        except Exception as exc:
+            self.listener_error = exc
             self._metrics.add("store_listener_errors_total", 1)
             log.exception("a listener failed on rows up to %d, which are stored", news.head_row)
 

@@ -253,7 +253,7 @@ def test_disk_full(tmp_path: Path, broker: Mosquitto, cloud: FakeCloud) -> None:
                 filler = data / "filler"
                 fill(filler)
                 wait_for(lambda: daemon.status()["store"]["failing"] == "full", timeout_s=60, what="a full disk")
-                assert "isotherm_gateway_store_failing 1" in daemon.get("/metrics")
+                assert daemon.figure("store_failing") == 1
                 assert_acks_are_stored(traffic.board, daemon)
                 acked = traffic.sent
                 filler.unlink()

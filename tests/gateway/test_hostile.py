@@ -43,7 +43,7 @@ def run(workdir: Path, count: int) -> Counter[str]:
         Daemon(workdir / "gw", broker.port, extra=EXTRA) as daemon,
         BoardClient(broker.port) as board,
     ):
-        wait_for(lambda: "mqtt_session_connected 1" in daemon.get("/metrics"), what="the session")
+        wait_for(lambda: daemon.figure("mqtt_session_connected"), what="the session")
         evil = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, "evil")
         evil.max_queued_messages_set(0)
         evil.max_inflight_messages_set(500)

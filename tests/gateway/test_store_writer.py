@@ -128,6 +128,7 @@ def test_a_listener_that_fails_neither_ends_the_writer_nor_undoes_the_commit(har
     assert done == [1], "what was committed is not done again"
     assert stored_rows(harness.path) == 20
     assert harness.metrics.value("store_poisoned_total") == 0
+    assert str(harness.store.listener_error) == "a bug of a listener"
 
 
 def test_what_is_rolled_back_is_not_told_as_stored(harness: Harness) -> None:

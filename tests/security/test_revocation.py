@@ -60,8 +60,7 @@ def revoke(site: SecureBroker, name: str, *more: str) -> int:
 
 
 def in_force(daemon: Daemon) -> int:
-    figures = dict(line.rsplit(" ", 1) for line in daemon.get("/metrics").splitlines() if line[:1] != "#")
-    return int(float(figures.get("isotherm_gateway_broker_access_number", "0")))
+    return int(daemon.figure("broker_access_number"))
 
 
 def test_a_board_is_withdrawn_while_connected(

@@ -115,6 +115,17 @@ class Daemon:
             check=False,
         )
 
+    def figure(self, name: str) -> float:
+        """One sample of /metrics by name and labels, without the common prefix; 0 when it is not there.
+
+        Looking for a text in the page instead would find it in a line of help as well.
+        """
+        for line in self.get("/metrics").splitlines():
+            key, _, value = line.rpartition(" ")
+            if key == f"isotherm_gateway_{name}":
+                return float(value)
+        return 0.0
+
     def get(self, path: str) -> str:
         """A page of the daemon's own server; empty when it does not answer."""
         import http.client

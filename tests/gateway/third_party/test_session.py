@@ -95,7 +95,7 @@ def keeping(tmp_path: Path) -> Iterator[Mosquitto]:
 
 def test_three_firmwares_from_the_broker_to_the_cloud(tmp_path: Path, keeping: Mosquitto, cloud: FakeCloud) -> None:
     with Daemon(tmp_path / "gw", keeping.port, cloud.url, extra=TABLES) as daemon, Publisher(keeping.port) as publisher:
-        wait_for(lambda: "mqtt_session_connected 1" in daemon.get("/metrics"), what="the session")
+        wait_for(lambda: daemon.figure("mqtt_session_connected"), what="the session")
         publisher.send(
             "tele/plug-1/SENSOR",
             '{"Time":"2026-11-25T12:00:00","DS18B20-1":{"Id":"01131B2C3D4E","Temperature":21.4},'
@@ -122,7 +122,7 @@ def test_three_firmwares_from_the_broker_to_the_cloud(tmp_path: Path, keeping: M
 
 def test_what_comes_while_the_gateway_is_away_waits_at_the_broker(tmp_path: Path, keeping: Mosquitto) -> None:
     with Daemon(tmp_path / "gw", keeping.port, extra=TABLES) as daemon:
-        wait_for(lambda: "mqtt_session_connected 1" in daemon.get("/metrics"), what="the session")
+        wait_for(lambda: daemon.figure("mqtt_session_connected"), what="the session")
         daemon.kill()
         with Publisher(keeping.port) as publisher:
             for value in range(200):
@@ -142,7 +142,7 @@ def test_acknowledgements_do_not_wait_for_a_full_group(tmp_path: Path) -> None:
         Daemon(tmp_path / "gw", broker.port, extra=extra) as daemon,
         Publisher(broker.port) as publisher,
     ):
-        wait_for(lambda: "mqtt_session_connected 1" in daemon.get("/metrics"), what="the session")
+        wait_for(lambda: daemon.figure("mqtt_session_connected"), what="the session")
         for value in range(60):
             publisher.send("n/sensor/temp/state", str(value))
         wait_for(lambda: len(stored(tmp_path / "gw" / "data" / "isotherm.db")) == 60, what="all of them")
@@ -168,7 +168,7 @@ def test_kill_9_at_random_moments_loses_and_doubles_nothing(tmp_path: Path, keep
     rng = random.Random(5)
     path = tmp_path / "gw" / "data" / "isotherm.db"
     with Daemon(tmp_path / "gw", keeping.port, extra=TABLES + "[ingest]\njson_bytes_max = 4096\n") as daemon:
-        wait_for(lambda: "mqtt_session_connected 1" in daemon.get("/metrics"), what="the session")
+        wait_for(lambda: daemon.figure("mqtt_session_connected"), what="the session")
         stream = Stream(keeping.port)
         stream.start()
         try:
@@ -300,7 +300,7 @@ def test_filters_taken_out_are_unsubscribed_and_a_session_can_be_ended(keeping: 
 def test_the_daemon_ends_a_session_that_nobody_wants(tmp_path: Path, keeping: Mosquitto) -> None:
     note = tmp_path / "gw" / "data" / "session.json"
     with Daemon(tmp_path / "gw", keeping.port, extra=TABLES) as daemon:
-        wait_for(lambda: "mqtt_session_connected 1" in daemon.get("/metrics"), what="the session")
+        wait_for(lambda: daemon.figure("mqtt_session_connected"), what="the session")
         assert "tele/+/SENSOR" in json.loads(note.read_text(encoding="utf-8"))
         assert daemon.stop() == 0
     with Daemon(tmp_path / "gw", keeping.port):
@@ -311,7 +311,7 @@ def test_stock_client_with_retained_and_hostile_payloads(tmp_path: Path, keeping
     pub(keeping.port, "tele/plug/SENSOR", '{"AM2301":{"Temperature":1}}', "-r", "-q", "1")
     path = tmp_path / "gw" / "data" / "isotherm.db"
     with Daemon(tmp_path / "gw", keeping.port, extra=TABLES) as daemon:
-        wait_for(lambda: 'messages_total{outcome="retained"} 1' in daemon.get("/metrics"), what="the retained message")
+        wait_for(lambda: daemon.figure('third_party_messages_total{outcome="retained"}') == 1, what="the retained one")
         pub(keeping.port, "tele/plug/SENSOR", '{"AM2301":{"Temperature":NaN}}', "-q", "1")
         pub(keeping.port, "tele/plug/SENSOR", '{"AM2301":{"Temperature":2}}', "-r", "-q", "1")
         pub(keeping.port, "tele/plug/SENSOR", '{"AM2301":{"Temperature":3}}', "-q", "0")
