@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from host_tools.errors import HostError
-from tests.bench import alarm, backlog, board, drain, footprint, ingest, machine, uplink
+from tests.bench import alarm, backlog, board, drain, footprint, ingest, machine, receive, uplink
 from tests.bench.common import BenchError, Result, Settings
 
 ALL: dict[str, Callable[[Settings], list[Result]]] = {
@@ -21,6 +21,7 @@ ALL: dict[str, Callable[[Settings], list[Result]]] = {
     "backlog": backlog.run,
     "drain": drain.run,
     "uplink": uplink.run,
+    "receiver": receive.run,
     "alarm": alarm.run,
     "footprint": footprint.run,
     "board": board.run,
