@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 ROOT = Path(__file__).resolve().parents[2]
-LOCKS = re.compile(r"requirements(-pi)?\.lock$")  # hashes of packages, and nothing else: checked below
+LOCKS = re.compile(r"requirements(-[a-z]+)?\.lock$")  # hashes of packages, and nothing else: checked below
 
 # What a private key begins with: PEM (RFC 7468), and SEC 1 (RFC 5915) and PKCS#8 (RFC 5958) of P-256 in DER.
 _PEM = re.compile(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----\s+[A-Za-z0-9+/=]{16}")
