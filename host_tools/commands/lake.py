@@ -7,6 +7,7 @@ needs are an extra of their own.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,20 @@ from host_tools.errors import HostError
 
 if TYPE_CHECKING:
     from host_tools.lake.storage import Storage
+
+_UNITS_S = {"s": 1, "min": 60, "h": 3600, "day": 86400}
+
+
+def _seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
+    """A length of time with its unit, as seconds. Raises click's usage error for what is none, or nothing."""
+    if value is None:
+        return None
+    match = re.fullmatch(r"(\d{1,6})? ?(s|min|h|day)s?", value)
+    seconds = int(match[1] or 1) * _UNITS_S[match[2]] if match else 0
+    if not seconds:
+        raise click.BadParameter(f"{value!r} is no length of time such as 30s, 15min, 1h or 1day")
+    return float(seconds)
+
 
 EXTRA = ("pyarrow", "duckdb", "fsspec")
 _LAKE = click.option("--lake", "where", required=True, help="Folder of the lake, or a URL that fsspec knows.")
@@ -61,22 +76,43 @@ def lake() -> None:
 @lake.command()
 @_LAKE
 @click.option("--data", required=True, type=_DATA, help="Folder of the receiver's store, which may be running.")
-def write(where: str, data: Path) -> None:
-    """Bring what the store has and the lake lacks into the lake, each row once.
+@click.option("--every", callback=_seconds, help="Go on, a round each so long, until stopped: 30s, 15min, 1h, 1day.")
+@click.option(
+    "--keep-raw-days",
+    type=click.IntRange(3, 36500),
+    help="Drop readings and 1 min windows of days older than this, once their windows are made; default: never.",
+)
+@click.option(
+    "--keep-window-months",
+    type=click.IntRange(1, 1200),
+    help="Drop 15 min windows older than this; 1 h windows and alarms stay for ever; default: never.",
+)
+@click.option("--beside", type=click.IntRange(1), help="With --every: end when the process with this number is gone.")
+def write(
+    where: str,
+    data: Path,
+    every: float | None,
+    keep_raw_days: int | None,
+    keep_window_months: int | None,
+    beside: int | None,
+) -> None:
+    """Bring what the store has and the lake lacks into the lake, each row once; then fold, drop and merge.
 
     \b
-    Example:
+    Examples:
       isotherm cloud lake write --data cloud-data --lake lake
+      isotherm cloud lake write --data cloud-data --lake lake --every 15min --keep-raw-days 90
     """
     with _extra():
-        from host_tools.cloud.store_log import StoreLog
-        from host_tools.lake.writer import catch_up, only_writer
+        from host_tools.lake.rounds import one_round, rounds
+        from host_tools.lake.upkeep import Policy
 
         storage = _storage(where)
-        with StoreLog(data) as log, only_writer(data):
-            done = catch_up(log, storage)
-    rows = ", ".join(f"{count} {name}" for name, count in done.rows.items()) or "nothing new"
-    click.echo(f"{storage.name}: {rows}; up to batch {done.batches_upto} of the store")
+        policy = Policy(keep_raw_days, keep_window_months)
+        if every is None:
+            click.echo(one_round(data, storage, policy))
+        else:
+            rounds(data, storage, policy, every, beside, click.echo, lambda text: click.echo(text, err=True))
 
 
 @lake.command()

@@ -49,7 +49,7 @@ class DataFile:
 class Snapshot:
     """The lake at one moment. position: the last batch that is in it; digest: of that batch, in hex.
 
-    folded: day -> position up to which its windows were made; retired: days whose readings went by policy.
+    folded: day -> position up to which its windows were made; retired: readings of days before it went by policy.
     written, dropped: rows by table, ever; dropped by policy only.
     """
 

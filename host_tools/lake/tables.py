@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
@@ -45,6 +46,7 @@ DAY_MS = 86_400_000
 OLDEST_UNIX_MS = 1_577_836_800_000  # 2020-01-01: no board of this project is older
 AHEAD_MS_MAX = DAY_MS  # a time further ahead of its receipt than this is no time to file it under
 _TIME = pa.timestamp("us", tz="UTC")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def _schema(*columns: tuple[str, Any, bool]) -> Any:
@@ -200,6 +202,25 @@ def parts(name: str, table: Any) -> Iterator[tuple[str, str, int, Any]]:
         rows = table.slice(start, group["count_all"]).select(SCHEMAS[name].names)
         start += group["count_all"]
         yield group["day"].isoformat(), group["gateway"], group.get("length_s", 0), rows
+
+
+def latest(rows: Any) -> Any:
+    """Of rows of `windows` the highest revision of each window."""
+    keys = ["device", "channel", "length_s", "start"]
+    rows = rows.sort_by([*((key, "ascending") for key in keys), ("revision", "ascending")])
+    last = rows.append_column("place", pa.array(range(rows.num_rows), pa.int64()))
+    places = last.group_by(keys, use_threads=False).aggregate([("place", "max")])["place_max"]
+    return rows.take(places)
+
+
+def at(unix_ms: int) -> datetime:
+    """A time of the tables."""
+    return _EPOCH + timedelta(milliseconds=unix_ms)
+
+
+def unix_ms(day: str) -> int:
+    """When a day began."""
+    return (date.fromisoformat(day) - _EPOCH.date()).days * DAY_MS
 
 
 def pack(name: str, table: Any) -> bytes:

@@ -29,6 +29,7 @@ from host_tools.lake import tables
 from host_tools.lake.reader import dataset
 from host_tools.lake.snapshot import Snapshot, load, recover
 from host_tools.lake.storage import LocalStorage, Storage, open_storage
+from host_tools.lake.upkeep import Policy, upkeep
 from host_tools.lake.writer import catch_up
 from isocore.record import DELTA, KIND_NAMES
 
@@ -143,9 +144,16 @@ class Killed(LocalStorage):
 
 
 def _work(name: str, data: Path) -> Callable[[Storage], None]:
-    """What the writer does: "write", in commits of few rows."""
-    assert name == "write"
-    return lambda storage: write(data, storage, rows=40)
+    """What the writer does: "write", in commits of few rows, or "upkeep" of what is written, which drops nothing."""
+    if name == "write":
+        return lambda storage: write(data, storage, rows=40)
+    assert name == "upkeep"
+    return lambda storage: _upkeep(storage)
+
+
+def _upkeep(storage: Storage) -> None:
+    recover(storage)
+    upkeep(storage, Policy(), NOON_UNIX_MS + 10 * DAY_MS)
 
 
 def _forked(run: Callable[[], None]) -> int:
@@ -182,6 +190,8 @@ def _look(data: Path, lake: Path, step: int, work: Callable[[Storage], None]) ->
         "whole_after": in_lake(storage) == stored(data),
         "glob_after": by_glob(lake) == sorted((row[0], *row[2:4]) for row in stored(data)),
         "alarms_after": len(in_lake(storage, table=tables.ALARMS)),
+        "folded": len(after.folded),
+        "files_after": len(after.of("readings")),
         "hidden": sum(path.name.endswith(".partial") for path in lake.rglob("*")),
     }
     print(json.dumps(found), flush=True)
