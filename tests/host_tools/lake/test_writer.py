@@ -186,7 +186,7 @@ def killed(data: Path, lake: Path, work: str) -> list[dict[str, int]]:
     path = os.pathsep.join((str(ROOT), str(ROOT / "firmware")))
     done = subprocess.run(
         [sys.executable, "-m", "tests.support.lake", str(data), str(lake), work],
-        env={**os.environ, "PYTHONPATH": path},
+        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "ARROW_IO_THREADS": "1"},
         capture_output=True,
         text=True,
         timeout=240,
