@@ -1,8 +1,8 @@
 """The receiver's store read as a log: rows in the order of the batches that brought them, from any batch on.
 
 A batch's number in the store (`batch.id`) rises with each commit, one writer commits, and a batch's rows come with it:
-so what is at or below a number never grows. Read-only, from any process, while the receiver runs. A block of rows is
-read within one transaction of SQLite's, which WAL lets the receiver write beside.
+so what is at or below a number never grows. A row that a later batch changes is told again with that batch. Read-only,
+from any process, while the receiver runs: within one transaction of SQLite's, which WAL lets the receiver write beside.
 
 It knows nothing of lakes: what becomes of the rows is the caller's business.
 """
@@ -26,6 +26,12 @@ _READINGS = """
     FROM batch b CROSS JOIN arrival a CROSS JOIN reading r
     WHERE b.id > ? AND b.id <= ? AND a.batch = b.id
     AND r.device = a.device AND r.boot = a.boot AND r.seq BETWEEN a.first_seq AND a.last_seq AND r.batch = a.batch
+"""
+_CHANGED = """
+    SELECT r.device, b.gateway, r.boot, r.seq, r.kind, r.channel, r.value, r.trend, r.uptime_ms, r.epoch_unix_ms,
+           r.trusted, r.verdict, b.recv_unix_ms, b.id
+    FROM reading r CROSS JOIN batch b
+    WHERE r.changed > ? AND r.changed <= ? AND b.id = r.batch AND b.id <= ?
 """
 _WINDOWS = """
     SELECT w.device, b.gateway, w.channel, w.length_s, w.start_unix_s, w.revision, w.least, w.mean, w.greatest, w.last,
@@ -101,7 +107,7 @@ class StoreLog:
         self.path = path
         self._db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=10, isolation_level=None)
         try:
-            known = self._db.execute("SELECT 1 FROM sqlite_schema WHERE name = 'arrival'").fetchone()
+            known = self._db.execute("SELECT 1 FROM sqlite_schema WHERE name = 'reading_changed'").fetchone()
         except sqlite3.Error as error:
             self._db.close()
             raise StoreError(f"{path}: cannot be read as a store: {error}") from error
@@ -156,6 +162,10 @@ class StoreLog:
         """The rows of these batches, in blocks."""
         yield from map(_readings, self._blocks(_READINGS, span))
 
+    def changed(self, span: Span) -> Iterator[list[LogReading]]:
+        """Rows of batches before the span that its batches changed, as they are now, in blocks."""
+        yield from map(_readings, self._blocks(_CHANGED, span, span.after))
+
     def windows(self, span: Span) -> Iterator[list[LogWindow]]:
         """The windows whose latest revision these batches brought, in blocks."""
         for block in self._blocks(_WINDOWS, span):
@@ -170,8 +180,8 @@ class StoreLog:
             {(d, number): (name, unit) for d, number, name, unit in db.execute("SELECT * FROM channel")},
         )
 
-    def _blocks(self, query: str, span: Span) -> Iterator[list[tuple[int, ...]]]:
-        cursor = self._db.execute(query, (span.after, span.upto))
+    def _blocks(self, query: str, span: Span, *more: int) -> Iterator[list[tuple[int, ...]]]:
+        cursor = self._db.execute(query, (span.after, span.upto, *more))
         while block := cursor.fetchmany(BLOCK_ROWS):
             yield block
 

@@ -233,14 +233,13 @@ class TagCheck:
         self, device: int, boot: int, seqs: Sequence[int], new: int, gateway: int | None, soft: Sequence[int]
     ) -> int:
         """Set the verdict of rows that have one of `soft`; of one gateway's only, where it is given."""
-        before = self._db.total_changes
         marks = ",".join(map(str, soft))
-        self._db.executemany(
+        cursor = self._db.executemany(
             f"UPDATE reading SET verdict = ?1 WHERE device = ?2 AND boot = ?3 AND seq = ?4 AND verdict IN ({marks})"
             " AND (?5 IS NULL OR (SELECT gateway FROM batch WHERE id = reading.batch) = ?5)",
             [(new, device, boot, seq, gateway) for seq in seqs],
         )
-        return self._db.total_changes - before
+        return cursor.rowcount  # of rows judged; `total_changes` counts what a trigger notes as well
 
     # -- frames that wait
 

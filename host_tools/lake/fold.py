@@ -16,10 +16,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from host_tools.lake import tables
-from host_tools.lake.merge import read
+from host_tools.lake.files import new_file, read
 from host_tools.lake.snapshot import DataFile, Snapshot, commit
 from host_tools.lake.storage import Storage
-from host_tools.lake.writer import new_file
 from isocore.aggregate import fold
 from isocore.record import KIND_NAMES
 

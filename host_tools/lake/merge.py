@@ -8,15 +8,11 @@ says what helps.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
-
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from host_tools.lake import tables
+from host_tools.lake.files import new_file, read
 from host_tools.lake.snapshot import DataFile, Snapshot, commit
 from host_tools.lake.storage import Storage
-from host_tools.lake.writer import new_file
 
 OPEN_FILES_MAX = 8  # of a day that still fills; a day that is over has one
 MERGED_ROWS_MAX = 1_000_000  # a merged file; one of half of that and more is left alone, lest it be copied for ever
@@ -33,18 +29,6 @@ def merge(storage: Storage, snapshot: Snapshot, closed_before: str) -> tuple[Sna
             snapshot = _merge(storage, snapshot, files)
             merged += len(files)
     return snapshot, merged
-
-
-def read(storage: Storage, table: str, files: list[DataFile]) -> Any:
-    """The rows of some files, with the columns `day` and `gateway`."""
-    found = []
-    for file in files:
-        rows = pq.read_table(pa.BufferReader(storage.get(file.path)), partitioning=None)
-        day = pa.array([file.day], pa.string()).cast(pa.date32())[0]
-        rows = rows.append_column("day", pa.repeat(day, rows.num_rows))
-        rows = rows.append_column("gateway", pa.repeat(pa.scalar(file.gateway), rows.num_rows))
-        found.append(rows.cast(tables.partitioned(table)))
-    return tables.concat(found) if found else tables.partitioned(table).empty_table()
 
 
 def _groups(snapshot: Snapshot) -> list[list[DataFile]]:

@@ -7,7 +7,7 @@ receiver neither waits for it nor shares its memory. Merging, folding and droppi
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +15,9 @@ from typing import Any
 
 from host_tools.cloud.store_log import Names, Span, StoreLog
 from host_tools.lake import tables
+from host_tools.lake.amend import amend
 from host_tools.lake.errors import LakeError
+from host_tools.lake.files import new_file
 from host_tools.lake.snapshot import DataFile, Snapshot, commit, load, recover
 from host_tools.lake.storage import Storage
 
@@ -65,25 +67,13 @@ def catch_up(log: StoreLog, storage: Storage, commit_rows: int = COMMIT_ROWS) ->
                 break
             names = log.names()
             made = _rows(log, span, names)
+            changed = [tables.records(block, names) for block in log.changed(span)]
         counts = {name: table.num_rows for name, table in made.items()}
-        snapshot = _commit(storage, snapshot, span, made, names)
+        snapshot = _commit(storage, snapshot, span, made, changed, names)
         commits += 1
         for name, count in counts.items():
             rows[name] = rows.get(name, 0) + count
     return Written(commits, snapshot.position, rows)
-
-
-def new_file(
-    snapshot: Snapshot, table: str, part: tuple[str, str, int, Any], batches: tuple[int, int], origin: str = "log"
-) -> tuple[DataFile, bytes]:
-    """A file of the commit after `snapshot`, and its content. Its name is in use in no other commit."""
-    day, gateway, length_s, rows = part
-    data = tables.pack(table, rows)
-    mark = f"-{length_s}s" if length_s else ""
-    kind = "" if origin == "log" else f"-{origin}"
-    name = f"{batches[0]:010}-{batches[1]:010}{mark}{kind}-{snapshot.number + 1}.parquet"
-    path = f"{table}/day={day}/gateway={gateway}/{name}"
-    return DataFile(path, table, day, gateway, rows.num_rows, len(data), *batches, length_s, origin), data
 
 
 def _rows(log: StoreLog, span: Span, names: Names) -> dict[str, Any]:
@@ -100,23 +90,27 @@ def _rows(log: StoreLog, span: Span, names: Names) -> dict[str, Any]:
     return made
 
 
-def _commit(storage: Storage, before: Snapshot, span: Span, made: Mapping[str, Any], names: Names) -> Snapshot:
-    contents = {}
-    added = []
+def _commit(
+    storage: Storage, before: Snapshot, span: Span, made: Mapping[str, Any], changed: Sequence[Any], names: Names
+) -> Snapshot:
+    """changed: rows of before that these batches changed, in blocks."""
+    files = []
     written = dict(before.written)
     for name, table in made.items():
         written[name] = written.get(name, 0) + table.num_rows
-        for part in tables.parts(name, table):
-            file, data = new_file(before, name, part, (span.after + 1, span.upto))
-            contents[file.path] = data
-            added.append(file)
+        files += [new_file(before, name, part, (span.after + 1, span.upto)) for part in tables.parts(name, table)]
+    gone: frozenset[DataFile] = frozenset()
+    if changed:
+        gone, amended = amend(storage, before, tables.concat(changed), span.upto)
+        files += amended
+    contents = {file.path: data for file, data in files}
     contents[tables.DEVICES_PATH] = tables.pack(tables.DEVICES, tables.devices(names))
     after = replace(
         before,
         position=span.upto,
         digest=span.digest.hex(),
         received_unix_ms=span.recv_unix_ms,
-        files=(*before.files, *added),
+        files=(*(file for file in before.files if file not in gone), *(file for file, _ in files)),
         written=written,
     )
     return commit(storage, before, after, contents, others=(tables.DEVICES_PATH,))

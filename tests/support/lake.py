@@ -21,6 +21,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from host_tools.cloud import verdict
 from host_tools.cloud.store import FILE_NAME, Store
 from host_tools.cloud.store_log import StoreLog
 from host_tools.cloud.windows import Window
@@ -72,18 +73,20 @@ def write(folder: Path, storage: Storage, rows: int = 1_000_000) -> None:
 
 
 def stored(folder: Path, upto: int = 1 << 60) -> list[Row]:
-    """The store's rows up to a batch: (device, gateway, boot, seq, kind, channel, value, uptime, time, received)."""
+    """The store's rows up to a batch: device, gateway, boot, seq, kind, channel, value, uptime, trend, trusted,
+    verdict, time, received."""
     db = sqlite3.connect(folder / FILE_NAME)
     try:
         rows = db.execute(
-            "SELECT d.name, g.name, r.boot, r.seq, r.kind, r.channel, r.value, r.uptime_ms,"
-            " r.epoch_unix_ms + r.uptime_ms, b.recv_unix_ms FROM reading r JOIN device d ON d.id = r.device"
+            "SELECT d.name, g.name, r.boot, r.seq, r.kind, r.channel, r.value, r.uptime_ms, r.trend, r.trusted,"
+            " r.verdict, r.epoch_unix_ms + r.uptime_ms, b.recv_unix_ms FROM reading r JOIN device d ON d.id = r.device"
             " JOIN batch b ON b.id = r.batch JOIN gateway g ON g.id = b.gateway WHERE b.id <= ?",
             (upto,),
         ).fetchall()
     finally:
         db.close()
-    return sorted(((*row[:4], KIND_NAMES[row[4]], *row[5:]) for row in rows), key=lambda row: row[:4])
+    named = ((*row[:4], KIND_NAMES[row[4]], *row[5:9], bool(row[9]), verdict.NAMES[row[10]], *row[11:]) for row in rows)
+    return sorted(named, key=lambda row: row[:4])
 
 
 def in_lake(storage: Storage, snapshot: Snapshot | None = None, table: str = tables.READINGS) -> list[Row]:
@@ -103,6 +106,7 @@ def by_glob(folder: Path, table: str = tables.READINGS) -> list[tuple[str, int, 
 
 def _rows(table: Any) -> list[Row]:
     columns = ["device", "gateway", "boot", "seq", "kind", "channel", "value_milli", "uptime_ms"]
+    columns += ["trend", "trusted", "verdict"]
     plain = [table[column].to_pylist() for column in columns]
     times = [[None if at is None else _unix_ms(at) for at in table[name].to_pylist()] for name in ("time", "received")]
     return sorted(zip(*plain, *times, strict=True), key=lambda row: row[:4])

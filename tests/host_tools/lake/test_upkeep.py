@@ -10,7 +10,7 @@ import pytest
 from host_tools.cloud.wire import Batch
 from host_tools.lake import merge as merging
 from host_tools.lake import tables
-from host_tools.lake.merge import read
+from host_tools.lake.files import read
 from host_tools.lake.query import ask
 from host_tools.lake.snapshot import Snapshot, load
 from host_tools.lake.storage import Storage, open_storage
