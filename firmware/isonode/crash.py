@@ -14,11 +14,13 @@ from isonode import hal, rtc
 
 LOG_PATH = "/crash.log"
 OLD_PATH = "/crash.old"
+CONFIG_PATH = "/config.json"
 LOG_BYTES_MAX = 2048  # then it becomes crash.old, and what was crash.old is gone
 ENTRY_BYTES_MAX = 1024  # of one traceback: both files together stay within 2 * (LOG + ENTRY) bytes
 SAFE_AFTER = 5
 _STAY_S = 3600  # in safe mode, before the whole application is tried again; doubles each time, up to 16 h
 _STAYS_MAX = 4
+_HOLD_OFF_MS_MAX = 60000
 
 # How the run before ended.
 _NOTHING, _RUNNING, _PLANNED, _CRASHED, _RETRY = range(5)
@@ -98,8 +100,15 @@ def _traceback(error):
 
 
 def hold_off_ms():
-    """How long to wait before the reset: a board that crashes at every start must not wear out its flash."""
-    return min(1000 << min(count(), 6), 60000)
+    """How long to wait before the reset: a board that crashes at every start must not wear out its flash.
+
+    One that is not provisioned gets on by its cable only, and is best met at rest.
+    """
+    try:
+        os.stat(CONFIG_PATH)
+    except OSError:
+        return _HOLD_OFF_MS_MAX
+    return min(1000 << min(count(), 6), _HOLD_OFF_MS_MAX)
 
 
 def last_line():

@@ -204,6 +204,19 @@ def test_what_counts_and_what_ends_the_row(chip: tuple[FakeHal, Any]) -> None:
     assert crash.count() == 255
 
 
+def test_the_wait_before_a_restart(chip: tuple[FakeHal, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Longer each time; long at once where only the cable helps, so that whoever is at it meets a board at rest."""
+    _, crash = chip
+    monkeypatch.setattr(crash, "CONFIG_PATH", str(tmp_path / "config.json"))
+    assert crash.hold_off_ms() == 60_000, "not provisioned"
+    (tmp_path / "config.json").write_text("{}")
+    waits = []
+    for _ in range(8):
+        crash.log(ValueError("x"))
+        waits.append(crash.hold_off_ms())
+    assert waits == [2000, 4000, 8000, 16_000, 32_000, 60_000, 60_000, 60_000]
+
+
 def test_safe_mode_is_left_for_one_try_and_ever_later(chip: tuple[FakeHal, Any]) -> None:
     hal, crash = chip
     stays = []
