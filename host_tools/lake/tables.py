@@ -49,9 +49,12 @@ _TIME = pa.timestamp("us", tz="UTC")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
+# Columns whose least and greatest value each group of rows keeps: what questions narrow down by.
+_ASKED_FOR = ("device", "channel", "boot", "seq", "time", "received", "length_s", "start", "batch")
+
+
 def _schema(*columns: tuple[str, Any, bool]) -> Any:
-    fields = [pa.field(name, kind, nullable) for name, kind, nullable in columns]
-    return pa.schema(fields, metadata={"isotherm.schema_version": str(SCHEMA_VERSION)})
+    return pa.schema([pa.field(name, kind, nullable) for name, kind, nullable in columns])
 
 
 _RECORDS = _schema(
@@ -225,18 +228,21 @@ def unix_ms(day: str) -> int:
 
 def pack(name: str, table: Any) -> bytes:
     """A table as a Parquet file: zstd, rising columns as differences, names and kinds by dictionary."""
-    packed = {column: "DELTA_BINARY_PACKED" for column in _RISING if column in table.column_names}
+    schema = SCHEMAS[name]
+    packed = {column: "DELTA_BINARY_PACKED" for column in _RISING if column in schema.names}
     buffer = io.BytesIO()
-    pq.write_table(
-        table.cast(SCHEMAS[name]),
+    with pq.ParquetWriter(
         buffer,
-        row_group_size=ROW_GROUP_ROWS,
+        schema,
         compression="zstd",
         compression_level=ZSTD_LEVEL,
-        use_dictionary=[column for column in table.column_names if column not in packed],
+        use_dictionary=[column for column in schema.names if column not in packed],
         column_encoding=packed,
-        write_statistics=True,
-    )
+        write_statistics=[column for column in _ASKED_FOR if column in schema.names],
+        store_schema=False,  # Parquet's own types say it all; Arrow's copy of them is 1.3 kB in each file
+    ) as file:
+        file.write_table(table.cast(schema), row_group_size=ROW_GROUP_ROWS)
+        file.add_key_value_metadata({"isotherm.schema_version": str(SCHEMA_VERSION)})
     return buffer.getvalue()
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from host_tools.errors import HostError
-from tests.bench import alarm, backlog, board, drain, footprint, ingest, machine, receive, uplink
+from tests.bench import alarm, backlog, board, drain, footprint, ingest, lake, machine, receive, uplink
 from tests.bench.common import BenchError, Result, Settings
 
 ALL: dict[str, Callable[[Settings], list[Result]]] = {
@@ -22,6 +22,7 @@ ALL: dict[str, Callable[[Settings], list[Result]]] = {
     "drain": drain.run,
     "uplink": uplink.run,
     "receiver": receive.run,
+    "lake": lake.run,
     "alarm": alarm.run,
     "footprint": footprint.run,
     "board": board.run,

@@ -61,7 +61,7 @@ def run(settings: Settings) -> list[Result]:
 
 
 def _measure(name: str, sources: list[Source], cloud: Server) -> list[Result]:
-    samples = sorted(_samples(sources))
+    samples = sorted(samples_of(sources))
     infos = _infos(sources)
     raw_json = sum(len(_plain_json(sample, infos)) for sample in samples) / len(samples)
     comparable = not isinstance(sources[0], SimulatedBoard) and _spacing_s(sources[0]) == 60
@@ -69,7 +69,7 @@ def _measure(name: str, sources: list[Source], cloud: Server) -> list[Result]:
     for size in BATCH_ROWS:
         results.append(_bytes(f"{name}, raw samples", samples, infos, size, cloud, raw_json, "2.5"))
     for error_milli in ERRORS_MILLI:
-        reports = sorted(_reports(samples, error_milli))
+        reports = sorted(reports_of(samples, error_milli))
         humidity_pct = error_milli * HUMIDITY_ERROR_FACTOR / 1000
         results.append(
             Result(
@@ -92,7 +92,7 @@ def _spacing_s(source: Source) -> int:
     return round(steps[len(steps) // 2] / 1000)
 
 
-def _samples(sources: list[Source]) -> Iterable[Sample]:
+def samples_of(sources: list[Source]) -> Iterable[Sample]:
     """What the boards read. Each board came up at a moment of its own."""
     for board, source in enumerate(sources):
         sensing = source.sensing
@@ -105,7 +105,7 @@ def _samples(sources: list[Source]) -> Iterable[Sample]:
                 yield row.t_ms + lead_ms, board, 1, sensing.quantise_humidity(row.humidity_milli), SAMPLE
 
 
-def _reports(samples: list[Sample], error_milli: int) -> Iterable[Sample]:
+def reports_of(samples: list[Sample], error_milli: int) -> Iterable[Sample]:
     """What is left of them after the board's own filter."""
     filters: dict[tuple[int, int], Any] = {}
     for uptime_ms, board, channel, value, _ in samples:

@@ -64,7 +64,7 @@ def test_rows_go_to_their_day_and_gateway_in_order(data: Path, storage: Storage,
     assert [(row["device"], row["seq"]) for row in rows] == [("bare-1", 1), ("fridge-1", 1), ("fridge-1", 3)]
     assert (rows[0]["time"], rows[0]["name"], rows[1]["name"], rows[1]["unit"]) == (None, None, "temperature", "degC")
     assert found.metadata.row_group(0).column(0).compression == "ZSTD"
-    assert found.schema_arrow.metadata[b"isotherm.schema_version"] == b"1"
+    assert found.metadata.metadata[b"isotherm.schema_version"] == b"1"
 
 
 @pytest.mark.parametrize(
