@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from host_tools.commands.lake import lake, query
+from host_tools.commands.lake import check_time, lake, query, writer_beside
 
 _FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
 
@@ -62,6 +62,8 @@ cloud.add_command(query)
 @click.option("--mqtt-topic", default="isotherm", show_default=True, help="Gateways publish to TOPIC/GATEWAY/batches.")
 @click.option("--mqtt-login-file", type=_FILE, help="File with USER:PASSWORD for the broker.")
 @click.option("--mqtt-ca-file", type=_FILE, help="PEM file of authorities that the broker's certificate is of.")
+@click.option("--lake", "where", help="Folder or URL of a lake to write beside, in a process of its own.")
+@click.option("--lake-every", default="15min", show_default=True, callback=check_time, help="How often.")
 def serve(
     data: Path,
     host: str,
@@ -82,6 +84,8 @@ def serve(
     mqtt_topic: str,
     mqtt_login_file: Path | None,
     mqtt_ca_file: Path | None,
+    where: str | None,
+    lake_every: str,
 ) -> int:
     """Receive batches over HTTP until Ctrl-C. A batch is answered when it is on the disk.
 
@@ -116,15 +120,23 @@ def serve(
         guard = Gates(None if admin_token_file is None else read_token(admin_token_file))
         admin = Admin(admin_host, admin_port, admin_port_file, guard)
 
+    writer = None if where is None else writer_beside(data, where, lake_every)
+
     def ready(url: str) -> None:
         click.echo(f"receiving at {url}, storing in {data}")
+        if writer is not None:
+            writer.start()
 
     keys = None
     if reading_keys_file is not None:
         from host_tools.cloud.keyfile import KeyFile
 
         keys = KeyFile(reading_keys_file)
-    stopped_by = run(data, host, port, port_file, gates, ready, tls, source, keys, admin)
+    try:
+        stopped_by = run(data, host, port, port_file, gates, ready, tls, source, keys, admin)
+    finally:
+        if writer is not None:
+            writer.stop()
     return 130 if stopped_by == signal.SIGINT else 0
 
 

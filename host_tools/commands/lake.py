@@ -18,20 +18,21 @@ import click
 from host_tools.errors import HostError
 
 if TYPE_CHECKING:
+    from host_tools.cloud.lake_beside import LakeWriter
     from host_tools.lake.storage import Storage
 
 _UNITS_S = {"s": 1, "min": 60, "h": 3600, "day": 86400}
 
 
-def _seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
+def seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
     """A length of time with its unit, as seconds. Raises click's usage error for what is none, or nothing."""
     if value is None:
         return None
     match = re.fullmatch(r"(\d{1,6})? ?(s|min|h|day)s?", value)
-    seconds = int(match[1] or 1) * _UNITS_S[match[2]] if match else 0
-    if not seconds:
+    found = int(match[1] or 1) * _UNITS_S[match[2]] if match else 0
+    if not found:
         raise click.BadParameter(f"{value!r} is no length of time such as 30s, 15min, 1h or 1day")
-    return float(seconds)
+    return float(found)
 
 
 EXTRA = ("pyarrow", "duckdb", "fsspec")
@@ -43,6 +44,22 @@ class ExtraMissing(HostError):
     """The packages of the extra `cloud` are not installed."""
 
 
+def check_time(ctx: click.Context, param: click.Parameter, value: str) -> str:
+    """The text of a length of time, as it was given."""
+    seconds(ctx, param, value)
+    return value
+
+
+def writer_beside(data: Path, where: str, every: str) -> LakeWriter:
+    """What `serve --lake` runs. Raises ExtraMissing before anything is served."""
+    from host_tools.cloud.lake_beside import LakeWriter, packages_missing
+
+    missing = packages_missing()
+    if missing is not None:
+        raise _missing(missing)
+    return LakeWriter(data, where, every, lambda text: click.echo(text, err=True))
+
+
 @contextmanager
 def _extra() -> Iterator[None]:
     """Say which extra brings a missing package."""
@@ -51,8 +68,12 @@ def _extra() -> Iterator[None]:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.split(".")[0] not in EXTRA:
             raise
-        how = "make setup EXTRA=cloud, or pip install 'isotherm[host,cloud]'"
-        raise ExtraMissing(f"the lake needs the Python package {error.name!r}: {how}") from error
+        raise _missing(error.name) from error
+
+
+def _missing(package: str) -> ExtraMissing:
+    how = "make setup EXTRA=cloud, or pip install 'isotherm[host,cloud]'"
+    return ExtraMissing(f"the lake needs the Python package {package!r}: {how}")
 
 
 def _storage(where: str) -> Storage:
@@ -76,7 +97,7 @@ def lake() -> None:
 @lake.command()
 @_LAKE
 @click.option("--data", required=True, type=_DATA, help="Folder of the receiver's store, which may be running.")
-@click.option("--every", callback=_seconds, help="Go on, a round each so long, until stopped: 30s, 15min, 1h, 1day.")
+@click.option("--every", callback=seconds, help="Go on, a round each so long, until stopped: 30s, 15min, 1h, 1day.")
 @click.option(
     "--keep-raw-days",
     type=click.IntRange(3, 36500),

@@ -1,4 +1,4 @@
-"""`isotherm cloud lake write` as a program: one round, rounds until a signal, and beside a receiver that goes."""
+"""`isotherm cloud lake write` as a program: one round, and rounds until a signal; beside a receiver elsewhere."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from host_tools.cli import run
-from host_tools.lake.snapshot import SNAPSHOT, load
+from host_tools.lake.snapshot import SNAPSHOT
 from host_tools.lake.storage import open_storage
 from tests.support.lake import batch, fill, in_lake, reading, stored
 
@@ -98,20 +98,3 @@ def test_rounds_go_on_until_a_signal_and_through_a_failure(data: Path, tmp_path:
         child.kill()
         child.communicate()
     assert in_lake(open_storage(str(lake))) == stored(data)
-
-
-def test_it_ends_with_the_process_it_runs_beside(data: Path, tmp_path: Path) -> None:
-    fill(data, batch(1, reading(1)))
-    other = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    child = start(data, tmp_path / "lake", "--every", "1h", "--beside", str(other.pid))
-    try:
-        assert "1 readings" in line_of(child)
-        other.kill()
-        other.wait(DEADLINE_S)
-        assert child.wait(DEADLINE_S) == 0
-    finally:
-        other.kill()
-        other.communicate()
-        child.kill()
-        child.communicate()
-    assert load(open_storage(str(tmp_path / "lake"))) is not None
