@@ -166,6 +166,7 @@ def chip(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[tuple[Fake
     names = ("isonode.rtc", "isonode.crash")
     for name in names:
         monkeypatch.delitem(sys.modules, name, raising=False)
+        monkeypatch.delattr(isonode, name.split(".")[1], raising=False)  # or `from isonode import` finds the former
     crash = importlib.import_module("isonode.crash")
     monkeypatch.setattr(crash, "LOG_PATH", str(tmp_path / "crash.log"))
     monkeypatch.setattr(crash, "OLD_PATH", str(tmp_path / "crash.old"))
