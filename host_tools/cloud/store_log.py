@@ -19,13 +19,17 @@ from typing import NamedTuple
 from host_tools.cloud.store import FILE_NAME
 from host_tools.errors import StoreError
 
-BLOCK_ROWS = 50_000
+BLOCK_ROWS = 20_000
 _READINGS = """
     SELECT r.device, b.gateway, r.boot, r.seq, r.kind, r.channel, r.value, r.trend, r.uptime_ms, r.epoch_unix_ms,
            r.trusted, r.verdict, b.recv_unix_ms, b.id
     FROM batch b CROSS JOIN arrival a CROSS JOIN reading r
     WHERE b.id > ? AND b.id <= ? AND a.batch = b.id
     AND r.device = a.device AND r.boot = a.boot AND r.seq BETWEEN a.first_seq AND a.last_seq AND r.batch = a.batch
+"""
+_BATCHES = """
+    SELECT id, digest, recv_unix_ms, new_count + (SELECT count(*) FROM window WHERE window.batch = batch.id)
+    FROM batch WHERE id > ? ORDER BY id
 """
 _CHANGED = """
     SELECT r.device, b.gateway, r.boot, r.seq, r.kind, r.channel, r.value, r.trend, r.uptime_ms, r.epoch_unix_ms,
@@ -141,11 +145,13 @@ class StoreLog:
         return None if row is None else bytes(row[0])
 
     def span(self, after: int, rows_max: int) -> Span | None:
-        """The batches above `after` that bring no more than `rows_max` rows together, but at least one; None: none."""
+        """The batches above `after` with no more than `rows_max` rows and windows together, but at least one batch.
+
+        None where there is none.
+        """
         rows = 0
         found = None
-        query = "SELECT id, digest, recv_unix_ms, new_count FROM batch WHERE id > ? ORDER BY id"
-        for number, digest, recv_unix_ms, count in self._db.execute(query, (after,)):
+        for number, digest, recv_unix_ms, count in self._db.execute(_BATCHES, (after,)):
             rows += count
             if found is not None and rows > rows_max:
                 break

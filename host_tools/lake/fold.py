@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date, timedelta
-from typing import Any, NamedTuple
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -29,22 +29,16 @@ ORIGIN = "fold"
 _NUMBERS = {name: number for number, name in enumerate(KIND_NAMES)}
 
 
-class _Channel(NamedTuple):
-    """What was found of a channel: records for `fold`, and the gateway and names of the last of them."""
-
-    records: list[tuple[int, ...]]
-    gateway: str
-    name: str | None
-    unit: str | None
-
-
 def fold_days(storage: Storage, snapshot: Snapshot, closed_before: str) -> tuple[Snapshot, int]:
     """Fold each day before `closed_before` of which rows came since it was folded. Returns how many days that were."""
     folded = 0
-    for day in sorted({file.day for file in snapshot.of(tables.READINGS)}):
+    newest: dict[str, int] = {}
+    for file in snapshot.of(tables.READINGS):
+        newest[file.day] = max(newest.get(file.day, 0), file.last_batch)
+    for day in sorted(newest):
         if day >= closed_before or (snapshot.retired and day <= snapshot.retired):
             continue  # still fills; or is retired, or stands on a day that is: what came of it by then is folded
-        upto = max(file.last_batch for file in _days(snapshot, tables.READINGS, _before(day, 1), day))
+        upto = max(newest[day], newest.get(_before(day, 1), 0))
         if snapshot.folded.get(day, 0) < upto:
             snapshot = _fold_day(storage, snapshot, day, upto)
             folded += 1
@@ -69,45 +63,47 @@ def _fold_day(storage: Storage, snapshot: Snapshot, day: str, upto: int) -> Snap
 def _windows(storage: Storage, snapshot: Snapshot, day: str, upto: int) -> Iterator[tuple[Any, ...]]:
     """Rows of `windows` that begin on this day, in the columns' order."""
     begin = date.fromisoformat(day)
-    begin_s = (begin - date(1970, 1, 1)).days * 86400
-    for (device, channel), found in _channels(storage, snapshot, day, begin_s * 1000).items():
-        windows = fold(found.records, LENGTHS_S, HOLD_S, (begin_s + 86400) * 1000)
+    begin_s = tables.unix_ms(day) // 1000
+    for device, channel, rows in _channels(_records(storage, snapshot, day)):
+        windows = fold(_told(rows), LENGTHS_S, HOLD_S, (begin_s + 86400) * 1000)
+        gateway, name, unit = (rows[column][-1].as_py() for column in ("gateway", "name", "unit"))
         for (length_s, start_s), window in windows.items():
-            if not begin_s <= start_s < begin_s + 86400:
-                continue
-            least, mean, greatest, last, reports, covered_ms, alarm_ms, fault_ms = window.figures()
-            yield (
-                *(device, channel, found.name, found.unit, length_s, tables.at(start_s * 1000), 0),
-                *(least, mean, greatest, last, reports, covered_ms, alarm_ms, fault_ms, upto, begin, found.gateway),
-            )
+            if begin_s <= start_s < begin_s + 86400:
+                least, mean, greatest, last, reports, covered_ms, alarm_ms, fault_ms = window.figures()
+                yield (
+                    *(device, channel, name, unit, length_s, tables.at(start_s * 1000), 0),
+                    *(least, mean, greatest, last, reports, covered_ms, alarm_ms, fault_ms, upto, begin, gateway),
+                )
 
 
-def _channels(storage: Storage, snapshot: Snapshot, day: str, begin_ms: int) -> dict[tuple[str, int], _Channel]:
-    before = _before(day, 1)
-    rows = read(storage, tables.READINGS, _days(snapshot, tables.READINGS, before, day))
+def _records(storage: Storage, snapshot: Snapshot, day: str) -> Any:
+    """Readings of this day and the one before, and older alarms and faults; without a time they are in no window."""
+    begin_ms = tables.unix_ms(day)
     first, end = tables.at(begin_ms - tables.DAY_MS), tables.at(begin_ms + tables.DAY_MS)
-    rows = rows.filter((pc.field("time") >= first) & (pc.field("time") < end))  # without a time: in no window
+    rows = read(storage, tables.READINGS, _days(snapshot, tables.READINGS, _before(day, 1), day))
     standing = _days(snapshot, tables.ALARMS, _before(day, ALARMS_BACK_DAYS), _before(day, 2))
-    older = read(storage, tables.ALARMS, standing).filter(pc.field("time") < first)
-    found: dict[tuple[str, int], _Channel] = {}
-    for table in (older, rows):
-        columns = [
-            table[name].to_pylist()
-            for name in ("device", "channel", "boot", "seq", "kind", "value_milli", "trend", "uptime_ms")
-        ]
-        unix_ms = pc.divide(table["time"].cast(pa.int64()), 1000).to_pylist()
-        told = [table[name].to_pylist() for name in ("gateway", "name", "unit")]
-        for device, channel, boot, seq, kind, value, trend, uptime_ms, at_ms, *names in zip(
-            *columns, unix_ms, *told, strict=True
-        ):
-            record = (boot, seq, _NUMBERS[kind], value, trend, uptime_ms, at_ms)
-            known = found.get((device, channel))
-            if known is None:
-                known = found[device, channel] = _Channel([], *names)
-            elif known[1:] != tuple(names):
-                known = found[device, channel] = _Channel(known.records, *names)
-            known.records.append(record)
-    return found
+    older = read(storage, tables.ALARMS, standing)
+    return tables.concat(
+        [older.filter(pc.field("time") < first), rows.filter((pc.field("time") >= first) & (pc.field("time") < end))]
+    )
+
+
+def _channels(records: Any) -> Iterator[tuple[str, int, Any]]:
+    """Each channel with its rows in order of (boot, seq): one at a time: as Python's they take ten times as much."""
+    keys = ["device", "channel"]
+    records = records.sort_by([(key, "ascending") for key in (*keys, "boot", "seq")])
+    start = 0
+    for group in records.group_by(keys, use_threads=False).aggregate([([], "count_all")]).to_pylist():
+        yield group["device"], group["channel"], records.slice(start, group["count_all"])
+        start += group["count_all"]
+
+
+def _told(rows: Any) -> list[tuple[int, ...]]:
+    """A channel's rows as isocore.aggregate takes them."""
+    names = ("boot", "seq", "kind", "value_milli", "trend", "uptime_ms")
+    boot, seq, kind, *rest = (rows[name].to_pylist() for name in names)
+    unix_ms = pc.divide(rows["time"].cast(pa.int64()), 1000).to_pylist()
+    return list(zip(boot, seq, (_NUMBERS[name] for name in kind), *rest, unix_ms, strict=True))
 
 
 def _of(snapshot: Snapshot, table: str, day: str) -> list[DataFile]:

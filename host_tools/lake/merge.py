@@ -15,7 +15,7 @@ from host_tools.lake.snapshot import DataFile, Snapshot, commit
 from host_tools.lake.storage import Storage
 
 OPEN_FILES_MAX = 8  # of a day that still fills; a day that is over has one
-MERGED_ROWS_MAX = 1_000_000  # a merged file; one of half of that and more is left alone, lest it be copied for ever
+MERGED_ROWS_MAX = 500_000  # a merged file; one of half of that and more is left alone, lest it be copied for ever
 
 
 def merge(storage: Storage, snapshot: Snapshot, closed_before: str) -> tuple[Snapshot, int]:

@@ -24,6 +24,7 @@ from host_tools.lake.snapshot import Snapshot
 from host_tools.lake.storage import Storage
 
 THREADS = 2
+ROWS_MAX = 1_000_000  # of an answer, which is held whole, lest a merge should cut it short
 MEMORY = "1GB"  # an answer that needs more is refused, not swapped
 _VIEWS = {
     tables.READINGS: "SELECT *, value_milli / 1000.0 AS value FROM {0}_files",
@@ -79,7 +80,12 @@ def _answer(db: Any, sql: str) -> Answer:
         raise QueryError(f"{statements[0].type.name} is no question: the lake is read-only, give a SELECT")
     found = db.execute(statements[0])
     columns = [(column[0], str(column[1])) for column in found.description]
-    return Answer([name for name, _ in columns], [kind for _, kind in columns], found.fetchall())
+    rows = found.fetchmany(ROWS_MAX + 1)
+    if len(rows) > ROWS_MAX:
+        raise QueryError(
+            f"the answer has more than {ROWS_MAX:,} rows: add a LIMIT, or read `isotherm cloud lake files`"
+        )
+    return Answer([name for name, _ in columns], [kind for _, kind in columns], rows)
 
 
 def _translated(run: Callable[[], Answer]) -> Answer:

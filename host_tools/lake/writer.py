@@ -21,7 +21,7 @@ from host_tools.lake.files import new_file
 from host_tools.lake.snapshot import DataFile, Snapshot, commit, load, recover
 from host_tools.lake.storage import Storage
 
-COMMIT_ROWS = 1_000_000  # read, sorted and written together; some 200 MB of memory at its peak
+COMMIT_ROWS = 200_000  # read, sorted and written together; what the writer's memory is bound by
 LOCK_NAME = "lake.lock"
 
 

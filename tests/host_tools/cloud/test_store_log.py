@@ -73,6 +73,20 @@ def test_a_window_is_read_under_the_batch_of_its_latest_revision(tmp_path: Path)
             assert [(w.revision, w.batch) for block in log.windows(span) for w in block] == wanted
 
 
+def test_windows_count_as_rows_of_a_step(tmp_path: Path) -> None:
+    """A gateway that sends windows only must not make one step of a year."""
+    made = [Window(0, 0, 60, 60 * n, 1, 1, 2, 3, 2, 1, 60000, 0, 0) for n in range(6)]
+    with Store(tmp_path, lambda: 7) as store, StoreLog(tmp_path) as log:
+        for number in range(3):
+            store.submit(batch(number + 1, windows=tuple(made[2 * number : 2 * number + 2])), 1).result(timeout=20)
+        steps = []
+        after = 0
+        while (span := log.span(after, 4)) is not None:
+            steps.append((span.after, span.upto))
+            after = span.upto
+    assert steps == [(0, 2), (2, 3)]
+
+
 def test_a_store_of_before_is_brought_up_to_date(tmp_path: Path) -> None:
     steps = [path.read_text(encoding="utf-8") for path in sorted(SCHEMA.glob("*.sql"))]
     before = steps[: next(number for number, step in enumerate(steps) if "CREATE TABLE arrival" in step)]

@@ -124,6 +124,13 @@ def test_an_answer_that_needs_too_much_memory_is_refused(storage: Storage, monke
         ask(storage, "SELECT max(length(x)) FROM (SELECT string_agg(range::text, ',') x FROM range(20000000))")
 
 
+def test_an_answer_that_is_too_long_is_refused_not_cut(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(query, "ROWS_MAX", 5)
+    assert len(rows(storage, "FROM range(5)")) == 5
+    with pytest.raises(QueryError, match="more than 5 rows: add a LIMIT"):
+        ask(storage, "FROM range(6)")
+
+
 def test_a_reader_starts_anew_when_a_file_was_merged_away(storage: Storage, tmp_path: Path) -> None:
     """What a merge does, between the reader's look at the snapshot and its look at the files."""
     mine = open_storage(str(tmp_path / "lake"))

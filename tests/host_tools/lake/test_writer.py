@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -17,7 +18,7 @@ from host_tools.lake import tables
 from host_tools.lake.errors import LakeError
 from host_tools.lake.reader import dataset
 from host_tools.lake.snapshot import Snapshot, load
-from host_tools.lake.storage import Storage, open_storage
+from host_tools.lake.storage import LocalStorage, Storage, open_storage
 from host_tools.lake.writer import catch_up, only_writer
 from isocore.record import BOOT, FAULT, HIGH_ON, SAMPLE
 from tests.support.lake import BARE, DAY_MS, NOON_UNIX_MS, batch, by_glob, fill, in_lake, reading, stored, write
@@ -208,6 +209,32 @@ def test_a_kill_at_any_step_loses_and_doubles_nothing(data: Path, tmp_path: Path
         assert (at["snapshot_is_whole"], at["whole_after"], at["glob_after"]) == (True, True, True), at
         assert (at["glob_doubles"], at["glob_lacks"], at["strays"], at["hidden"]) == (0, 0, 0, 0), at
         assert at["alarms_after"] == 1, at
+
+
+class Full(LocalStorage):
+    """A disk that is full from some file on."""
+
+    left = 0
+
+    def put(self, path: str, data: bytes) -> None:
+        self.left -= 1
+        if self.left < 0:
+            with self._said(path):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        super().put(path, data)
+
+
+@pytest.mark.parametrize("files", range(5))
+def test_a_full_disk_is_said_and_made_good(data: Path, storage: Storage, tmp_path: Path, files: int) -> None:
+    fill(data, batch(1, reading(1), reading(2, LATE_UNIX_MS)))
+    full = Full(storage.filesystem(), str(tmp_path / "lake"))
+    full.left = files  # the plan, two files of readings, the devices; then the snapshot
+    with pytest.raises(LakeError, match="No space left on device"):
+        write(data, full)
+    assert load(storage) is None
+    write(data, storage)
+    assert in_lake(storage) == stored(data)
+    assert len(storage.list("readings")) == 2
 
 
 def test_a_bare_glob_sees_what_the_snapshot_says(data: Path, storage: Storage, tmp_path: Path) -> None:
