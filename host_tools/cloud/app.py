@@ -1,18 +1,16 @@
-"""The receiver's HTTP side: POST /v1/batches, and a few questions. Stores through `store.Store`, asks `store_read`.
+"""The receiver's HTTP side: POST /v1/batches, health, metrics, and which listener answers questions (`questions.py`).
 
 A batch is answered after its commit, and only then. Replies name the gateway and the batch, so that the gateway can
-tell its own from a stray one.
+tell its own from a stray one. Refusals are RFC 9457 problems, with the text in `error` as well, which gateways read.
 """
 
 from __future__ import annotations
 
 import asyncio
-import re
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import TypeVar
+from http import HTTPStatus
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -21,16 +19,16 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from host_tools.cloud import exposition, openapi
 from host_tools.cloud.gates import Gates
-from host_tools.cloud.store import BusyError, DigestConflict, Store
-from host_tools.cloud.store_read import CloudReader, StoredReading
-from host_tools.cloud.windows import LENGTH_S_MAX, UNIX_S_MAX
+from host_tools.cloud.parameters import Problem
+from host_tools.cloud.ports import Answers, BatchStore
+from host_tools.cloud.questions import Questions
+from host_tools.cloud.store import BusyError, DigestConflict
+from host_tools.cloud.store_quota import QuotaSpent
 from host_tools.cloud.wire import BODY_BYTES_MAX, Batch, WireError, decode, read_head
 from host_tools.errors import StoreError
-from isocore.record import BOARD_CHANNEL, KIND_NAMES
 
-PAGE_DEFAULT = 1000
-PAGE_MAX = 10000
 BODY_SECONDS_MAX = 30.0  # a body that comes slower than this is given up
 RETRY_AFTER_S = 1
 ENCODINGS = {"Accept-Encoding": "zstd, gzip"}
@@ -41,18 +39,26 @@ _HEADERS = {
     "rate": {"Retry-After": str(RETRY_AFTER_S)},
 }
 _INLINE_BYTES_MAX = 8 << 10  # smaller bodies decode in about a millisecond: a thread would cost more
-_AFTER = re.compile(r"(\d{1,10})\.(\d{1,10})")
 
-_T = TypeVar("_T")
 Handler = Callable[[Request], Awaitable[Response]]
+
+
+def _unix_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 class Receiver:
     """The request handlers. gates: who may write; admin: guards questions that have a listener of their own."""
 
-    def __init__(self, store: Store, gates: Gates | None = None, admin: Gates | None = None) -> None:
+    def __init__(
+        self,
+        store: BatchStore,
+        gates: Gates | None = None,
+        admin: Gates | None = None,
+        unix_ms: Callable[[], int] = _unix_ms,
+    ) -> None:
         self._store = store
-        self._folder = store.path.parent
+        self._asked = Questions(store.question, unix_ms)
         self._gates = gates or Gates()
         self._admin = admin
         self.refused: Counter[str] = Counter()
@@ -75,19 +81,18 @@ class Receiver:
         return self._application(routes)
 
     def _application(self, routes: list[Route]) -> Starlette:
-        return Starlette(routes=routes, exception_handlers={HTTPException: _http_error, WireError: self._refuse})
+        handlers = {HTTPException: _http_error, Problem: _problem_error, WireError: self._refuse}
+        app = Starlette(routes=routes, exception_handlers=handlers)
+        app.state.document = openapi.document(route.path for route in routes)
+        return app
 
     def _questions(self, gates: Gates) -> list[Route]:
-        asked = {
-            "/v1/devices": self.devices,
-            "/v1/readings": self.readings,
-            "/v1/windows": self.windows,
-            "/v1/alarms": self.alarms,
-            "/metrics": self.metrics,
-        }
+        asked = self._asked.routes() | {"/metrics": self.metrics, "/openapi.json": self.openapi}
         return [Route(path, _guarded(gates, handler), methods=["GET"]) for path, handler in asked.items()]
 
     async def healthz(self, request: Request) -> Response:
+        if self._store.trouble is not None:
+            return JSONResponse({"status": "failing", "error": self._store.trouble}, 503)
         return JSONResponse({"status": "ok"})
 
     async def batches(self, request: Request) -> Response:
@@ -104,6 +109,9 @@ class Receiver:
             stored = await asyncio.wrap_future(self._store.submit(batch, request_bytes))
         except DigestConflict as error:
             return JSONResponse(answer | {"error": str(error)}, 409)
+        except QuotaSpent as error:
+            self.refused["quota"] += 1
+            return JSONResponse(answer | {"error": str(error)}, 429, {"Retry-After": str(error.retry_after_s)})
         except (BusyError, StoreError) as error:
             self.refused["busy" if isinstance(error, BusyError) else "store"] += 1
             return JSONResponse(answer | {"error": str(error)}, 503, {"Retry-After": str(RETRY_AFTER_S)})
@@ -132,76 +140,17 @@ class Receiver:
         assert isinstance(error, WireError)
         self.refused[error.reason] += 1
         self.refused_bytes += _head_bytes(request) + int(request.headers.get("content-length", "0"))
-        return _error(error.status, str(error), _HEADERS.get(error.reason))
-
-    async def devices(self, request: Request) -> Response:
-        def ask(reader: CloudReader) -> list[dict[str, object]]:
-            return [
-                {
-                    "id": device.name,
-                    "class": device.device_class,
-                    "channels": [{"number": n, "name": name, "unit": unit} for n, name, unit in device.channels],
-                }
-                for device in reader.devices()
-            ]
-
-        return JSONResponse({"devices": await run_in_threadpool(_ask, self._folder, ask)})
-
-    async def readings(self, request: Request) -> Response:
-        query = request.query_params
-        device = query.get("device", "")
-        limit = _page_size(query.get("limit", str(PAGE_DEFAULT)))
-        after = _after(query.get("after", "0.0"))
-        start, end = _time(query.get("from"), "from"), _time(query.get("to"), "to")
-        channel_name = query.get("channel")
-
-        def ask(reader: CloudReader) -> dict[str, object]:
-            names, channel = _named(reader, device, channel_name)
-            rows = reader.page(device, channel, start, end, after, limit)
-            following = f"{rows[-1].boot}.{rows[-1].seq}" if len(rows) == limit else None
-            return {"device": device, "readings": [_shown(row, names) for row in rows], "next": following}
-
-        return JSONResponse(await run_in_threadpool(_ask, self._folder, ask))
-
-    async def windows(self, request: Request) -> Response:
-        query = request.query_params
-        device, channel_name = query.get("device", ""), query.get("channel")
-        limit = _page_size(query.get("limit", str(PAGE_DEFAULT)))
-        length_s = None if query.get("length_s") is None else _page_size(query["length_s"], "length_s", LENGTH_S_MAX)
-        start, end = _time(query.get("from"), "from"), _time(query.get("to"), "to")
-        first_s = -(-(start or 0) // 1000)
-        end_s = UNIX_S_MAX + 1 if end is None else -(-end // 1000)
-
-        def ask(reader: CloudReader) -> dict[str, object]:
-            names, channel = _named(reader, device, channel_name)
-            rows = reader.windows(device, channel, length_s, first_s, end_s, limit)
-            shown = [row._asdict() | {"channel": names.get(row.channel, str(row.channel))} for row in rows]
-            return {"device": device, "windows": shown, "whole": len(rows) < limit}
-
-        return JSONResponse(await run_in_threadpool(_ask, self._folder, ask))
-
-    async def alarms(self, request: Request) -> Response:
-        def ask(reader: CloudReader) -> list[dict[str, object]]:
-            return [alarm._asdict() for alarm in reader.alarms()]
-
-        return JSONResponse({"alarms": await run_in_threadpool(_ask, self._folder, ask)})
+        return _problem(error.status, str(error), headers=_HEADERS.get(error.reason))
 
     async def metrics(self, request: Request) -> Response:
-        counters = await run_in_threadpool(_ask, self._folder, CloudReader.counters)
-        uplink = await run_in_threadpool(_ask, self._folder, CloudReader.bytes_per_gateway)
-        lines = []
-        for name, value in sorted(counters.items()):
-            if name not in ("bytes_uplink", "posts"):
-                lines += [f"# TYPE isotherm_cloud_{name}_total counter", f"isotherm_cloud_{name}_total {value}"]
-        lines.append("# TYPE isotherm_cloud_uplink_bytes_total counter")
-        lines += [f'isotherm_cloud_uplink_bytes_total{{gateway="{name}"}} {size}' for name, size in uplink.items()]
-        lines += await run_in_threadpool(_ask, self._folder, _tag_lines)
-        lines.append("# TYPE isotherm_cloud_refused_requests_total counter")
-        lines += [
-            f'isotherm_cloud_refused_requests_total{{reason="{reason}"}} {count}'
-            for reason, count in sorted(self.refused.items())
-        ]
-        return PlainTextResponse("\n".join(lines) + "\n", media_type="text/plain; version=0.0.4")
+        def ask(query: Answers) -> str:
+            return exposition.text(query, self.refused, self.refused_bytes, self._store.waiting)
+
+        page = await self._asked.ask(ask)
+        return PlainTextResponse(page, media_type="text/plain; version=0.0.4")
+
+    async def openapi(self, request: Request) -> Response:
+        return JSONResponse(request.app.state.document)
 
 
 def _guarded(gates: Gates, handler: Handler) -> Handler:
@@ -214,41 +163,24 @@ def _guarded(gates: Gates, handler: Handler) -> Handler:
     return checked
 
 
-def _tag_lines(reader: CloudReader) -> list[str]:
-    lines = ["# TYPE isotherm_cloud_frames_waiting gauge", f"isotherm_cloud_frames_waiting {reader.frames_waiting()}"]
-    lines.append("# TYPE isotherm_cloud_tag_alarms_total counter")
-    return lines + [
-        f'isotherm_cloud_tag_alarms_total{{device="{a.device}",reason="{a.reason}",gateway="{a.gateway}"}} {a.times}'
-        for a in reader.alarms()
-    ]
+def _problem(
+    status: int, detail: str, parameter: str | None = None, headers: dict[str, str] | None = None
+) -> JSONResponse:
+    """RFC 9457 section 3. "error" is what a gateway reads of a refusal (docs/uplink.md)."""
+    body: dict[str, object] = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status}
+    body |= {"detail": detail, "error": detail} | ({} if parameter is None else {"parameter": parameter})
+    return JSONResponse(body, status, headers, media_type="application/problem+json")
 
 
-def _ask(folder: Path, question: Callable[[CloudReader], _T]) -> _T:
-    with CloudReader(folder) as reader:
-        return question(reader)
-
-
-def _named(reader: CloudReader, device: str, channel_name: str | None) -> tuple[dict[int, str], int | None]:
-    """Names of a device's channels, and the number of the one that was asked for. Raises WireError."""
-    info = next((found for found in reader.devices() if found.name == device), None)
-    if info is None:
-        raise WireError(404, "query", "no such device; give one of /v1/devices as `device`")
-    names = {number: name for number, name, _ in info.channels}
-    if channel_name is None:
-        return names, None
-    channel = next((number for number, name in names.items() if name == channel_name), None)
-    if channel is None:
-        raise WireError(404, "query", "that device has no such channel")
-    return names, channel
-
-
-def _error(status: int, text: str, headers: dict[str, str] | None = None) -> JSONResponse:
-    return JSONResponse({"error": text}, status, headers)
+async def _problem_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, Problem)
+    headers = None if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
+    return _problem(error.status, error.detail, error.parameter, headers)
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return _error(error.status_code, error.detail, dict(error.headers) if error.headers else None)
+    return _problem(error.status_code, error.detail, headers=dict(error.headers) if error.headers else None)
 
 
 def _head_bytes(request: Request) -> int:
@@ -257,49 +189,3 @@ def _head_bytes(request: Request) -> int:
     target = len(request.scope["raw_path"]) + (len(query) + 1 if query else 0)
     line = len(request.method) + 1 + target + 1 + len("HTTP/1.1") + 2
     return line + sum(len(name) + 2 + len(value) + 2 for name, value in request.headers.raw) + 2
-
-
-def _page_size(text: str, name: str = "limit", highest: int = PAGE_MAX) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) < 9 and 1 <= int(text) <= highest):
-        raise WireError(400, "query", f"{name} must be a number from 1 to {highest}")
-    return int(text)
-
-
-def _after(text: str) -> tuple[int, int]:
-    match = _AFTER.fullmatch(text)
-    if match is None:
-        raise WireError(400, "query", "after must be BOOT.SEQ, as `next` of the page before")
-    return int(match[1]), int(match[2])
-
-
-def _time(text: str | None, name: str) -> int | None:
-    if text is None:
-        return None
-    try:
-        # A plus sign that was not escaped in the query arrives as a blank.
-        moment = datetime.fromisoformat(text.replace(" ", "+"))
-        if moment.tzinfo is None:
-            raise ValueError
-        return round(moment.timestamp() * 1000)
-    except (ValueError, OverflowError):
-        text = f"{name} must be an RFC 3339 time with its offset, such as 2026-05-01T00:00:00Z"
-        raise WireError(400, "query", text) from None
-
-
-def _shown(row: StoredReading, names: dict[int, str]) -> dict[str, object]:
-    moment = None
-    if row.unix_ms is not None:
-        moment = datetime.fromtimestamp(row.unix_ms / 1000, UTC).isoformat(timespec="milliseconds")
-        moment = moment.replace("+00:00", "Z")
-    return {
-        "time": moment,
-        "trusted": row.trusted,
-        "boot": row.boot,
-        "seq": row.seq,
-        "uptime_ms": row.uptime_ms,
-        "kind": KIND_NAMES[row.kind],
-        "channel": None if row.channel == BOARD_CHANNEL else names.get(row.channel, str(row.channel)),
-        "value": row.value,
-        "trend": row.trend,
-        "verdict": row.verdict,
-    }

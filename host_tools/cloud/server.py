@@ -20,6 +20,8 @@ from host_tools.cloud.gates import Gates, check_token
 from host_tools.cloud.keyfile import KeyFile
 from host_tools.cloud.protocol import ReceiverProtocol
 from host_tools.cloud.store import Store
+from host_tools.cloud.store_quota import Quota
+from host_tools.cloud.store_watch import SilenceLimits
 from host_tools.cloud.subscriber import Source, Subscriber
 from host_tools.errors import HostError, InputError
 
@@ -145,6 +147,8 @@ def serve(
     source: Source | None = None,
     keys: KeyFile | None = None,
     admin: Admin | None = None,
+    quota: Quota | None = None,
+    silence: SilenceLimits | None = None,
 ) -> int:
     """Serve until a signal. Returns its number. `ready` gets the URL once requests are taken."""
     if tls is not None:
@@ -153,7 +157,7 @@ def serve(
         raise InputError(f"--admin-host {admin.host}: a loopback address; reach it from elsewhere through ssh -L")
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(listen(host, port))
-        store = stack.enter_context(Store(data, keys=keys))
+        store = stack.enter_context(Store(data, keys=keys, quota=quota, silence=silence))
         receiver = Receiver(store, gates, admin.gates if admin is not None else None)
         server = _Server(_config(receiver.app(), tls))
         questions = None

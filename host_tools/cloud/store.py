@@ -2,12 +2,12 @@
 
 A batch's rows and its id go in with one transaction, several waiting batches in the same one (WAL, synchronous=FULL:
 what is answered is on the disk). The identity of a reading is unique; a second copy is counted and ignored, a copy
-with other content is counted as a conflict. Knows nothing of HTTP. Reading is in `store_read.py`.
+with other content is an alarm: two boards under one name, or a gateway that changes readings. Between batches it looks
+who is silent (`store_watch.py`). Knows nothing of HTTP. Reading is in `store_read.py` and `store_query.py`.
 """
 
 from __future__ import annotations
 
-import fcntl
 import queue
 import sqlite3
 import threading
@@ -15,21 +15,24 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from types import TracebackType
-from typing import IO
 
 from host_tools.cloud.arrivals import runs
 from host_tools.cloud.keyfile import KeyFile
+from host_tools.cloud.store_file import FILE_NAME, lock, open_store
+from host_tools.cloud.store_query import StoreQuery
+from host_tools.cloud.store_quota import Quota, QuotaSpent, spent, take
 from host_tools.cloud.store_tags import Arrival, TagCheck
+from host_tools.cloud.store_watch import DEVICE, GATEWAY, SilenceLimits, SilenceWatch
 from host_tools.cloud.wire import Batch, Device, Reading
 from host_tools.errors import StoreError
+from isocore.record import LOST
 
-FILE_NAME = "cloud.db"
-LOCK_NAME = "cloud.lock"
 WAITING_MAX = 64  # batches; a full queue is answered 503, and the gateway comes again
 GROUP_MAX = 16  # batches committed together
+LOOK_EVERY_S = 10.0  # for who is silent
+FRESH_LANES = ("alarms", "live")  # by which a device is heard: what else comes may be of long ago
 _INSERT = """
     INSERT INTO reading
         (device, boot, seq, kind, channel, value, trend, uptime_ms, epoch_unix_ms, trusted, batch, verdict)
@@ -46,9 +49,8 @@ _WINDOW = """
         batch = excluded.batch
     WHERE excluded.revision > revision
 """
-_SAME = """
-    SELECT 1 FROM reading WHERE device = ? AND boot = ? AND seq = ? AND kind = ? AND channel = ? AND value = ?
-    AND trend = ? AND uptime_ms = ?
+_CONTENT = """
+    SELECT kind, channel, value, trend, uptime_ms FROM reading WHERE device = ? AND boot = ? AND seq = ?
 """
 
 
@@ -69,6 +71,9 @@ class Stored:
     new: int
 
 
+Outcome = Stored | DigestConflict | QuotaSpent
+
+
 @dataclass
 class _Job:
     batch: Batch
@@ -83,19 +88,33 @@ def _unix_ms() -> int:
 class Store:
     """The writer. One per data folder, held by a lock. Use as a context manager, or call `close`."""
 
-    def __init__(self, folder: Path, unix_ms: Callable[[], int] = _unix_ms, keys: KeyFile | None = None) -> None:
-        """keys: what boards' tags are checked with; None: tags are not looked at."""
+    def __init__(
+        self,
+        folder: Path,
+        unix_ms: Callable[[], int] = _unix_ms,
+        keys: KeyFile | None = None,
+        *,
+        quota: Quota | None = None,
+        silence: SilenceLimits | None = None,
+        clock_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """keys: what boards' tags are checked with; None: tags are not looked at. clock_s: for silence only."""
         self.path = folder / FILE_NAME
         self._unix_ms = unix_ms
         self._keys = keys
-        self._lock = _lock(folder)
+        self._quota = quota or Quota()
+        self._clock_s = clock_s
+        self._lock = lock(folder)
         try:
-            self._db = _open(self.path)
+            self._db = open_store(self.path)
         except (sqlite3.Error, OSError) as error:
             self._lock.close()
             raise StoreError(f"{self.path}: cannot be opened as a store: {error}") from error
         self._tags = TagCheck(self._db, self._count)
-        self._jobs: queue.Queue[_Job | None] = queue.Queue(WAITING_MAX)
+        self._watch = SilenceWatch(self._db, silence or SilenceLimits(), clock_s)
+        self._looked_s = clock_s()
+        self._trouble: str | None = None
+        self._jobs: queue.Queue[_Job | Future[None] | None] = queue.Queue(WAITING_MAX)
         self._thread = threading.Thread(target=self._run, name="cloud-store")
         self._thread.start()
 
@@ -107,8 +126,22 @@ class Store:
     ) -> None:
         self.close()
 
+    @property
+    def waiting(self) -> int:
+        """Batches that wait to be stored."""
+        return self._jobs.qsize()
+
+    @property
+    def trouble(self) -> str | None:
+        """Why the last commit failed; None when it did not."""
+        return self._trouble
+
+    def question(self) -> StoreQuery:
+        """Answers one question, on a connection of its own. A context manager."""
+        return StoreQuery(self.path.parent)
+
     def submit(self, batch: Batch, request_bytes: int) -> Future[Stored]:
-        """Queue a batch. The future ends after the commit, with DigestConflict or StoreError when it failed."""
+        """Queue a batch. The future ends after the commit, or with DigestConflict, QuotaSpent or StoreError."""
         job = _Job(batch, request_bytes, Future())
         try:
             self._jobs.put_nowait(job)
@@ -124,50 +157,86 @@ class Store:
         self._db.close()
         self._lock.close()
 
+    def look(self) -> Future[None]:
+        """Look who is silent now, after what waits already; the store does so by itself every LOOK_EVERY_S."""
+        asked: Future[None] = Future()
+        self._jobs.put(asked)
+        return asked
+
     def _run(self) -> None:
         stopping = False
         while not stopping:
             group: list[_Job] = []
-            job = self._jobs.get()
-            while True:
-                if job is None:
-                    stopping = True
-                    break
-                group.append(job)
-                if len(group) == GROUP_MAX:
-                    break
-                try:
+            asked: list[Future[None]] = []
+            try:
+                job = self._jobs.get(timeout=LOOK_EVERY_S)
+                while True:
+                    if job is None:
+                        stopping = True
+                        break
+                    if isinstance(job, Future):
+                        asked.append(job)
+                        break
+                    group.append(job)
+                    if len(group) == GROUP_MAX:
+                        break
                     job = self._jobs.get_nowait()
-                except queue.Empty:
-                    break
+            except queue.Empty:
+                pass
             if group:
                 self._commit(group)
+            if asked or self._clock_s() - self._looked_s >= LOOK_EVERY_S:
+                self._look(asked)
+
+    def _look(self, asked: list[Future[None]]) -> None:
+        self._looked_s = self._clock_s()
+        failed: sqlite3.Error | None = None
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            self._watch.look(self._unix_ms())
+            self._db.execute("COMMIT")
+        except sqlite3.Error as error:  # looked at again in LOOK_EVERY_S; whoever asked is told
+            self._roll_back()
+            failed = error
+        for future in asked:
+            if failed is None:
+                future.set_result(None)
+            else:
+                future.set_exception(StoreError(f"{self.path}: {failed}"))
+
+    def _roll_back(self) -> None:
+        if self._db.in_transaction:
+            self._db.execute("ROLLBACK")
+        self._tags.forget()
+        self._watch.forget()
 
     def _commit(self, group: list[_Job]) -> None:
         """One transaction; the futures end after it. A failing disk fails the whole group, which is sent again."""
-        outcomes: list[Stored | DigestConflict] = []
+        outcomes: list[Outcome] = []
         try:
             self._db.execute("BEGIN IMMEDIATE")
             outcomes.extend(self._apply(job) for job in group)
             self._db.execute("COMMIT")
         except Exception as error:
             # Nobody's batch is dropped: whoever waits for one gets the error, and sends it again.
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
-                self._tags.forget()
+            self._roll_back()
             passed_on = StoreError(f"{self.path}: {error}") if isinstance(error, sqlite3.Error) else error
+            self._trouble = str(passed_on)
             for job in group:
                 job.result.set_exception(passed_on)
             return
+        self._trouble = None
         for job, outcome in zip(group, outcomes, strict=True):
             if isinstance(outcome, Stored):
                 job.result.set_result(outcome)
             else:
                 job.result.set_exception(outcome)
 
-    def _apply(self, job: _Job) -> Stored | DigestConflict:
+    def _apply(self, job: _Job) -> Outcome:
         batch = job.batch
-        gateway = self._gateway(batch.gateway, job.request_bytes)
+        now_unix_ms = self._unix_ms()
+        gateway = self._gateway(batch.gateway, job.request_bytes, now_unix_ms)
+        self._watch.heard(GATEWAY, (batch.gateway,), now_unix_ms)
         known = self._db.execute(
             "SELECT digest, row_count FROM batch WHERE gateway = ? AND number = ?", (gateway, batch.number)
         ).fetchone()
@@ -177,14 +246,24 @@ class Store:
                 return DigestConflict(f"batch {batch.number} of {batch.gateway} came with another digest before")
             self._count(batches_repeated=1)
             return Stored("duplicate", known[1], 0)
+        refused = spent(self._db, self._quota, gateway, batch.lane, now_unix_ms)
+        if refused is not None:
+            self._count(batches_over_quota=1)
+            return refused
+        return self._insert(batch, gateway, job.request_bytes, now_unix_ms)
+
+    def _insert(self, batch: Batch, gateway: int, request_bytes: int, now_unix_ms: int) -> Stored:
         count = len(batch.readings)
+        take(self._db, gateway, count + len(batch.windows), request_bytes, now_unix_ms)
         cursor = self._db.execute(
             "INSERT INTO batch (gateway, number, digest, lane, row_count, new_count, recv_unix_ms) "
             "VALUES (?, ?, ?, ?, ?, 0, ?)",
-            (gateway, batch.number, batch.digest, batch.lane, count, self._unix_ms()),
+            (gateway, batch.number, batch.digest, batch.lane, count, now_unix_ms),
         )
         batch_id = cursor.lastrowid or 0
-        devices = [self._device(device) for device in batch.devices]
+        fresh = {row.device for row in batch.readings} if batch.lane in FRESH_LANES else set()
+        devices = [self._device(device, now_unix_ms, n in fresh) for n, device in enumerate(batch.devices)]
+        self._watch.heard(DEVICE, (batch.devices[place].id for place in fresh), now_unix_ms)
         keys = self._keys.current() if self._keys is not None else None
         verdicts = self._tags.first_verdicts(keys, batch)
         rows = [
@@ -203,11 +282,13 @@ class Store:
         self._db.execute("UPDATE batch SET new_count = ? WHERE id = ?", (new, batch_id))
         conflicting = self._conflicts(devices, batch.readings) if new < count else []
         conflicts = len(conflicting)
+        tagged = keys.boards if keys is not None else {}
+        for reading, cloned in conflicting:
+            self._tags.contest(gateway, devices[reading.device], reading)
+            if cloned and batch.devices[reading.device].id not in tagged:  # a tag will say what it is
+                self._tags.conflict(gateway, devices[reading.device], reading, now_unix_ms)
         if keys is not None:
-            for reading in conflicting:
-                if batch.devices[reading.device].id in keys.boards:
-                    self._tags.contest(gateway, devices[reading.device], reading)
-            arrival = Arrival(gateway, batch_id, devices, self._unix_ms())
+            arrival = Arrival(gateway, batch_id, devices, now_unix_ms)
             self._tags.apply(keys, arrival, batch)
             self._tags.expire(arrival.unix_ms)
         self._count(
@@ -219,27 +300,34 @@ class Store:
         )
         return Stored("stored", count, new)
 
-    def _conflicts(self, devices: list[int], readings: Sequence[Reading]) -> list[Reading]:
-        """Rows whose identity is stored with other content. Only asked when some row was not new."""
-        return [
-            reading
-            for reading in readings
-            if self._db.execute(_SAME, (devices[reading.device], *reading[1:8])).fetchone() is None
-        ]
+    def _conflicts(self, devices: list[int], readings: Sequence[Reading]) -> list[tuple[Reading, bool]]:
+        """Rows whose identity is stored with other content; True: no board makes both. Only asked when a row is known.
 
-    def _gateway(self, name: str, request_bytes: int) -> int:
+        A record that was evicted on its board while it was under way may come as itself and as LOST.
+        """
+        found = []
+        for reading in readings:
+            identity = (devices[reading.device], reading.boot, reading.seq)
+            stored = self._db.execute(_CONTENT, identity).fetchone()
+            if stored != reading[3:8]:
+                found.append((reading, LOST not in (stored[0], reading.kind)))
+        return found
+
+    def _gateway(self, name: str, request_bytes: int, now_unix_ms: int) -> int:
         row = self._db.execute(
-            "INSERT INTO gateway (name, posts, bytes_uplink) VALUES (?, 1, ?) ON CONFLICT (name) DO UPDATE SET "
-            "posts = posts + 1, bytes_uplink = bytes_uplink + excluded.bytes_uplink RETURNING id",
-            (name, request_bytes),
+            "INSERT INTO gateway (name, posts, bytes_uplink, heard_unix_ms) VALUES (?, 1, ?, ?) "
+            "ON CONFLICT (name) DO UPDATE SET posts = posts + 1, bytes_uplink = bytes_uplink + excluded.bytes_uplink, "
+            "heard_unix_ms = excluded.heard_unix_ms RETURNING id",
+            (name, request_bytes, now_unix_ms),
         ).fetchone()
         return int(row[0])
 
-    def _device(self, device: Device) -> int:
+    def _device(self, device: Device, now_unix_ms: int, fresh: bool) -> int:
         row = self._db.execute(
-            "INSERT INTO device (name, class) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET "
-            "class = coalesce(excluded.class, class) RETURNING id",
-            (device.id, device.device_class),
+            "INSERT INTO device (name, class, heard_unix_ms) VALUES (?, ?, ?) ON CONFLICT (name) DO UPDATE SET "
+            "class = coalesce(excluded.class, class), heard_unix_ms = coalesce(excluded.heard_unix_ms, heard_unix_ms) "
+            "RETURNING id",
+            (device.id, device.device_class, now_unix_ms if fresh else None),
         ).fetchone()
         number = int(row[0])
         if device.channels is not None:
@@ -256,47 +344,3 @@ class Store:
             "ON CONFLICT (name) DO UPDATE SET value = value + excluded.value",
             list(amounts.items()),
         )
-
-
-def _lock(folder: Path) -> IO[str]:
-    try:
-        folder.mkdir(mode=0o750, parents=True, exist_ok=True)  # readings are nobody else's
-        handle = (folder / LOCK_NAME).open("w")
-    except OSError as error:
-        text = f"{folder}: cannot be written: {error.strerror or error}; give another folder with --data"
-        raise StoreError(text) from None
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        handle.close()
-        text = f"{folder}: another receiver is using this folder; stop it, or give another with --data"
-        raise StoreError(text) from None
-    return handle
-
-
-def _open(path: Path) -> sqlite3.Connection:
-    # Autocommit mode: transactions are begun and ended by name. Used by one thread at a time.
-    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-    try:
-        _prepare(db)
-    except sqlite3.Error:
-        db.close()
-        raise
-    return db
-
-
-def _prepare(db: sqlite3.Connection) -> None:
-    """Set the durability that kills and power cuts ask for, and bring the schema up to date."""
-    db.execute("PRAGMA journal_mode = WAL")
-    db.execute("PRAGMA synchronous = FULL")
-    db.execute("PRAGMA cache_size = -16000")  # KiB
-    steps = sorted(
-        (entry for entry in resources.files("host_tools.cloud.schema").iterdir() if entry.name.endswith(".sql")),
-        key=lambda entry: entry.name,
-    )
-    version = int(db.execute("PRAGMA user_version").fetchone()[0])
-    if version > len(steps):
-        raise sqlite3.DatabaseError(f"it was written by a newer version (schema {version}, known is {len(steps)})")
-    for number, step in enumerate(steps[version:], start=version + 1):
-        script = step.read_text(encoding="utf-8")
-        db.executescript(f"BEGIN IMMEDIATE; {script}; PRAGMA user_version = {number}; COMMIT;")

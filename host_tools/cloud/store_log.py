@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
 
-from host_tools.cloud.store import FILE_NAME
+from host_tools.cloud.store_file import FILE_NAME
 from host_tools.errors import StoreError
 
 BLOCK_ROWS = 20_000

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import NamedTuple
 
 from host_tools.cloud import verdict
-from host_tools.cloud.store import FILE_NAME
+from host_tools.cloud.store_file import FILE_NAME
 from host_tools.errors import StoreError
 from isocore.record import BOOT, DELTA, FAULT, FAULT_CLEARED, HIGH_ON, LOST, SAMPLE
 
@@ -182,17 +182,25 @@ class CloudReader:
         return [_stored(row) for row in self._db.execute(query, values)]
 
     def windows(
-        self, device: str, channel: int | None, length_s: int | None, from_unix_s: int, to_unix_s: int, limit: int
+        self,
+        device: str,
+        channel: int | None,
+        length_s: int | None,
+        from_unix_s: int,
+        to_unix_s: int,
+        limit: int,
+        after: tuple[int, int, int] = (-1, -1, -1),
     ) -> list[StoredWindow]:
-        """At most `limit` windows that begin within [from, to), by start, channel and length."""
+        """At most `limit` windows that begin within [from, to), by start, channel and length, after such three."""
         query = """
             SELECT channel, length_s, start_unix_s, revision, least, mean, greatest, last, reports, covered_ms,
                    alarm_ms, fault_ms
             FROM window WHERE device = (SELECT id FROM device WHERE name = ?1) AND (?2 IS NULL OR channel = ?2)
             AND (?3 IS NULL OR length_s = ?3) AND start_unix_s >= ?4 AND start_unix_s < ?5
+            AND (start_unix_s, channel, length_s) > (?7, ?8, ?9)
             ORDER BY start_unix_s, channel, length_s LIMIT ?6
         """
-        values = (device, channel, length_s, from_unix_s, to_unix_s, limit)
+        values = (device, channel, length_s, from_unix_s, to_unix_s, limit, *after)
         return [StoredWindow._make(row) for row in self._db.execute(query, values)]
 
     def alarms(self) -> list[StoredAlarm]:

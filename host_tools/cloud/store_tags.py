@@ -97,6 +97,10 @@ class TagCheck:
             (device, row.boot, row.seq, gateway, row.kind, row.channel, row.value, row.trend, row.uptime_ms),
         )
 
+    def conflict(self, gateway: int, device: int, row: Reading, now_unix_ms: int) -> None:
+        """Two contents under one identity, and no tag to tell which is true."""
+        self._alarm("conflict", gateway, device, row.boot, row.seq, now_unix_ms)
+
     def apply(self, keys: Keys, arrival: Arrival, batch: Batch) -> None:
         """Look at what a stored batch brought: its frames, frames that waited for its rows, rows without a tag."""
         gateway, devices, now_unix_ms = arrival.gateway, arrival.devices, arrival.unix_ms

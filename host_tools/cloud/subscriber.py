@@ -20,6 +20,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from host_tools.cloud.store import BusyError, DigestConflict, Store, Stored
+from host_tools.cloud.store_quota import QuotaSpent
 from host_tools.cloud.wire import BODY_BYTES_MAX, CONTENT_TYPE, WireError, decode, read_head
 from host_tools.errors import HostError, InputError, StoreError
 
@@ -107,6 +108,9 @@ class Subscriber:
             stored = done.result()
         except DigestConflict as error:
             self._reply(message, headers, {"code": 409, "error": str(error)})
+        except QuotaSpent as error:
+            more = {"retry_after_s": error.retry_after_s}
+            self._reply(message, headers, {"code": 429, "error": str(error), **more})
         except StoreError as error:
             self._reply(message, headers, {"code": 503, "error": str(error), "retry_after_s": RETRY_AFTER_S})
         else:

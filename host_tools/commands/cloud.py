@@ -42,6 +42,19 @@ cloud.add_command(query)
 @click.option(
     "--rate", default=200.0, show_default=True, type=click.FloatRange(0.1), help="Batches a second of one gateway."
 )
+@click.option("--rows-a-day", default=0, type=click.IntRange(0), help="Rows of one gateway in a UTC day; 0: no bound.")
+@click.option("--bytes-a-day", default=0, type=click.IntRange(0), help="Bytes of its stored batches; 0: no bound.")
+@click.option(
+    "--device-silence-s",
+    default=86_400,
+    show_default=True,
+    type=click.IntRange(0),
+    help="Alarm when a device was heard and then is silent for so long; 0: never.",
+)
+@click.option(
+    "--gateway-silence-s", default=21_600, show_default=True, type=click.IntRange(0), help="The same of a gateway."
+)
+@click.option("--not-missed", multiple=True, help="Device or gateway that is never missed; may be given again.")
 @click.option(
     "--admin-port",
     type=click.IntRange(0, 65535),
@@ -72,6 +85,11 @@ def serve(
     token_file: Path | None,
     gateway_tokens_file: Path | None,
     rate: float,
+    rows_a_day: int,
+    bytes_a_day: int,
+    device_silence_s: int,
+    gateway_silence_s: int,
+    not_missed: tuple[str, ...],
     admin_port: int | None,
     admin_host: str,
     admin_port_file: Path | None,
@@ -132,8 +150,13 @@ def serve(
         from host_tools.cloud.keyfile import KeyFile
 
         keys = KeyFile(reading_keys_file)
+    from host_tools.cloud.store_quota import Quota
+    from host_tools.cloud.store_watch import SilenceLimits
+
+    quota = Quota(rows_a_day, bytes_a_day)
+    silence = SilenceLimits(device_silence_s, gateway_silence_s, frozenset(not_missed))
     try:
-        stopped_by = run(data, host, port, port_file, gates, ready, tls, source, keys, admin)
+        stopped_by = run(data, host, port, port_file, gates, ready, tls, source, keys, admin, quota, silence)
     finally:
         if writer is not None:
             writer.stop()

@@ -15,6 +15,7 @@ from host_tools.cloud import app as app_module
 from host_tools.cloud.app import Receiver
 from host_tools.cloud.gates import Gates
 from host_tools.cloud.store import BusyError, Store
+from host_tools.cloud.store_quota import RETRY_AFTER_S_MAX, Quota
 from host_tools.cloud.wire import BODY_BYTES_MAX, TEXT_BYTES_MAX
 from tests.support import uplink
 
@@ -102,7 +103,32 @@ def test_refusals_say_why_and_are_counted(
     assert response.json()["error"]
     assert client.receiver.refused == {reason: 1}
     assert f'isotherm_cloud_refused_requests_total{{reason="{reason}"}} 1' in client.get("/metrics").text
-    assert client.get("/v1/devices").json() == {"devices": []}
+    assert client.get("/v1/devices").json() == {"devices": [], "next": None}
+
+
+def test_health_says_when_the_disk_fails(client: Client, store: Store) -> None:
+    assert client.get("/healthz").json() == {"status": "ok"}
+    pages = store._db.execute("PRAGMA page_count").fetchone()[0]
+    store._db.execute(f"PRAGMA max_page_count = {pages}")
+    refused = client.post(1, uplink.document(1, list(range(1, 20_000))))
+    assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+    health = client.get("/healthz")
+    assert (health.status_code, health.json()["status"]) == (503, "failing")
+    assert "full" in health.json()["error"]
+    store._db.execute("PRAGMA max_page_count = 1000000")
+    assert client.post(1, uplink.document(1, list(range(1, 20_000)))).status_code == 200
+    assert client.get("/healthz").status_code == 200
+
+
+def test_a_spent_quota_asks_to_come_tomorrow(tmp_path: Path) -> None:
+    with Store(tmp_path / "quota", quota=Quota(rows_a_day=2)) as store:
+        client = Client(Receiver(store))
+        assert client.post(1, uplink.document(1, [1, 2, 3])).status_code == 200
+        response = client.post(2, uplink.document(2, [4]))
+        assert (response.status_code, response.json()["batch"]) == (429, 2)
+        assert 1 <= int(response.headers["retry-after"]) <= RETRY_AFTER_S_MAX
+        assert client.receiver.refused == {"quota": 1}
+        assert client.post(1, uplink.document(1, [1, 2, 3])).json()["status"] == "duplicate"
 
 
 def test_a_body_without_length_is_bounded_too(client: Client) -> None:
@@ -146,49 +172,10 @@ def test_the_token_guards_all_but_health(store: Store, shown: str | None) -> Non
     assert client.post(1, uplink.document(1, [1]), Authorization="Bearer " + TOKEN).status_code == 200
 
 
-def test_questions(client: Client) -> None:
-    client.post(1, uplink.document(1, [1, 2, 3]))
-    assert client.get("/v1/devices").json()["devices"] == [
-        {"id": "fridge-1", "class": "fridge", "channels": [{"number": 0, "name": "temperature", "unit": "degC"}]}
-    ]
-    page = client.get("/v1/readings", params={"device": "fridge-1", "limit": 2}).json()
-    assert page["readings"][0] == {
-        "time": "2026-01-01T00:01:00.000Z", "trusted": True, "boot": 1, "seq": 1, "uptime_ms": 60000,
-        "kind": "delta", "channel": "temperature", "value": 4001, "trend": 0, "verdict": "unchecked",
-    }  # fmt: skip
-    assert page["next"] == "1.2"
-    rest = client.get("/v1/readings", params={"device": "fridge-1", "limit": 2, "after": page["next"]}).json()
-    assert [row["seq"] for row in rest["readings"]] == [3]
-    assert rest["next"] is None
-    window = {"from": "2026-01-01T00:02:00Z", "to": "2026-01-01T01:03:00+01:00", "channel": "temperature"}
-    found = client.get("/v1/readings", params={"device": "fridge-1"} | window).json()
-    assert [row["seq"] for row in found["readings"]] == [2]
-
-
-@pytest.mark.parametrize(
-    ("query", "status"),
-    [
-        ("", 404),
-        ("device=none", 404),
-        ("device=fridge-1&channel=none", 404),
-        ("device=' OR 1=1", 404),
-        ("device=fridge-1&limit=0", 400),
-        ("device=fridge-1&limit=10001", 400),
-        ("device=fridge-1&limit=x", 400),
-        ("device=fridge-1&after=1", 400),
-        ("device=fridge-1&from=2026-01-01", 400),
-        ("device=fridge-1&to=never", 400),
-    ],
-)
-def test_questions_refused(client: Client, query: str, status: int) -> None:
-    client.post(1, uplink.document(1, [1]))
-    response = client.get("/v1/readings?" + query)
-    assert response.status_code == status
-    assert response.json()["error"]
-
-
 def test_unknown_places(client: Client) -> None:
-    assert client.get("/v2/batches").json() == {"error": "Not Found"}
+    answer = client.get("/v2/batches")
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert (answer.json()["status"], answer.json()["error"]) == (404, "Not Found")
     assert client.call("DELETE", "/v1/batches").status_code == 405
 
 
