@@ -63,6 +63,11 @@ class Converted:
     path: Path
     boards: list[Board] = field(default_factory=list)
 
+    @property
+    def start_s(self) -> float:
+        """The recordings' time, in seconds, that is 0 in what is written."""
+        return min(board.points[0].t_s for board in self.boards)
+
     def lines(self) -> Iterator[str]:
         """The summary for people."""
         yield f"{self.path}"
@@ -92,6 +97,11 @@ def convert(sources: Iterable[Path], out: Path) -> list[Converted]:
         _write(result)
         results.append(result)
     return results
+
+
+def is_raw(path: Path) -> bool:
+    """Whether a file is one of the recordings known here."""
+    return path.is_file() and _header(path) in RAW_HEADERS
 
 
 def _recognised(sources: list[Path]) -> list[tuple[Path, tuple[str, ...]]]:
@@ -263,7 +273,7 @@ def _within(value: float, bounds_milli: tuple[int, int]) -> bool:
 
 def _write(result: Converted) -> None:
     """Write one set, whole or not at all."""
-    start_s = min(board.points[0].t_s for board in result.boards)
+    start_s = result.start_s
     partial = result.path.with_suffix(".partial")
     try:
         with partial.open("w", newline="", encoding="utf-8") as stream:

@@ -8,8 +8,9 @@ the truth than the error bound they were sent under. Replay runs the board's own
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
@@ -42,6 +43,11 @@ class Run:
         self.value.append(value)
         self.fault.append(fault)
 
+    def since(self, t_ms: int) -> Run:
+        """The entries from `t_ms` on."""
+        at = bisect_left(self.t_ms, t_ms)
+        return Run(self.t_ms[at:], self.value[at:], self.fault[at:])
+
     @property
     def duration_ms(self) -> int:
         """From the first entry to the last."""
@@ -69,6 +75,17 @@ class History:
     def samples(self) -> int:
         """How many samples there are."""
         return sum(len(run.fault) - sum(map(bool, run.fault)) for run in self.runs)
+
+    def recent(self, days: float) -> History:
+        """What the last `days` days cover, without what lies between boots."""
+        left_ms = round(days * DAY_MS)
+        runs: list[Run] = []
+        for run in reversed(self.runs):
+            if left_ms <= 0:
+                break
+            runs.append(run if run.duration_ms <= left_ms else run.since(run.t_ms[-1] - left_ms))
+            left_ms -= run.duration_ms
+        return replace(self, runs=runs[::-1])
 
     def values(self) -> list[int]:
         """All samples' values, sorted."""

@@ -3,8 +3,9 @@
 Everything is deterministic and a-priori: quantiles, fences and margins of `Rules`, nothing tuned to labels:
 
     limits       the 0.5 % and 99.5 % quantiles, but no further than three quartile ranges beyond the quartiles (Tukey's
-                 outer fence), so that a failure in the history does not teach itself; then a margin
-    hysteresis   from the margin and the noise; debounce from the sampling period; stuck time from the longest rest
+                 outer fence), so that a failure in the history does not teach itself; then a margin (fitting.py)
+    hysteresis   from the margin and the noise; debounce from the sampling period; stuck time from the longest rest;
+                 rate limit from the steepest change of each day
     error bound  as asked, or the smallest on a grid that keeps to a budget of messages a sensor-day
     reporting    of a fixed list of ways (WAYS, and the same with a delay) the one that sends least, found by replay
 
@@ -16,9 +17,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 
 from host_tools.errors import InputError, TrainingRefused
+from host_tools.fitting import USUAL, Rules, check_enough, fit
 from host_tools.history import NOTHING, History, Params, Prediction, replay
 from isocore import model as iso_model
 from isocore.errors import ModelError
@@ -28,7 +29,6 @@ SAVING_MIN = 0.03  # of send-on-delta's reports; with less, another way of repor
 HOPELESS = 5  # times a budget: what plain send-on-delta passes it by, no other way of reporting makes up for
 ERRORS_MILLI = (50, 100, 150, 200, 250, 300, 400, 500, 650, 800, 1000, 1250, 1500, 2000, 2500, 3000, 4000, 5000)
 
-KEPT = ("heartbeat_s", "rate_limit_milli_min", "min_interval_s", "window_s")
 DELAY_S_MAX = iso_model.FIELDS["delay_s"][1]
 
 
@@ -76,27 +76,6 @@ WAYS = (
 FITTED = tuple(
     Reporting(PREDICTOR_TREND, lead_after=after, fit_pct=fit_pct) for fit_pct, after in ((100, 0), (100, 1), (50, 1))
 )
-
-
-@dataclass(frozen=True)
-class Rules:
-    """The trainer's constants. `*_milli` are m°C for temperatures and m%RH for humidities."""
-
-    tail_share: float = 0.005  # of samples beyond each limit's quantile
-    fence_quartiles: float = 3.0
-    margin_share: float = 0.5  # of the span between the quantiles
-    margin_milli_min: int = 1000
-    margin_humidity_milli_min: int = 5000
-    hysteresis_share: float = 0.3  # of the margin
-    noise_factor: float = 4.0
-    debounce_s: int = 60
-    debounce_samples_max: int = 60
-    stuck_factor: int = 4  # times the longest rest in the history
-    stuck_s_min: int = 86_400
-    round_milli: int = 100
-    days_min: float = 0.25
-    samples_min: int = 50
-    fault_share_max: float = 0.5
 
 
 @dataclass(frozen=True)
@@ -162,7 +141,7 @@ def train(
     sequence: int,
     goals: Mapping[str, Goal] = DEFAULT_GOALS,
     current: Mapping[str, Model] | None = None,
-    rules: Rules = Rules(),
+    rules: Rules = USUAL,
     delay_s: int | None = None,
 ) -> list[TrainedModel]:
     """One model for each target ("*", "class:NAME", "device:NAME").
@@ -182,7 +161,7 @@ def train_one(
     sequence: int,
     goals: Mapping[str, Goal] = DEFAULT_GOALS,
     current: Model | None = None,
-    rules: Rules = Rules(),
+    rules: Rules = USUAL,
     delay_s: int | None = None,
 ) -> TrainedModel:
     """The model of one target; see `train`."""
@@ -199,8 +178,8 @@ def train_one(
     for name in sorted(by_channel):
         group = by_channel[name]
         old: Params = ChannelParams() if current is None else current.params(name)
-        _check_enough(f"{target}, channel {name}", group, rules)
-        new = _fit(group, old, rules)
+        check_enough(f"{target}, channel {name}", group, rules)
+        new = fit([history.recent(rules.history_days) for history in group], old, rules)
         goal = goals.get(name) or goals.get("") or DEFAULT_GOALS.get(name) or DEFAULT_GOALS[""]
         ways = ways_to_try(old, old.delay_s if delay_s is None else delay_s)
         plain, after, reporting = _choose(f"{target}, channel {name}", group, new, goal, ways)
@@ -221,97 +200,6 @@ def _meant(target: str, history: History) -> bool:
 
 def _replay_all(group: Sequence[History], params: Params) -> Prediction:
     return sum((replay(history, params) for history in group), NOTHING)
-
-
-def _check_enough(where: str, group: Sequence[History], rules: Rules) -> None:
-    days = max(history.days for history in group)
-    samples = sum(history.samples for history in group)
-    faults = sum(sum(map(bool, run.fault)) for history in group for run in history.runs)
-    if days < rules.days_min:
-        raise TrainingRefused(
-            f"{where}: only {days * 24:.1f} h of readings, at least {rules.days_min * 24:g} h are needed"
-        )
-    if samples < rules.samples_min:
-        raise TrainingRefused(f"{where}: only {samples} samples, at least {rules.samples_min} are needed")
-    if faults > rules.fault_share_max * (samples + faults):
-        raise TrainingRefused(f"{where}: {faults} sensor faults against {samples} samples; see to the sensor first")
-    if all(min(values) == max(values) for values in (history.values() for history in group) if values):
-        raise TrainingRefused(f"{where}: the reading never changed; is the sensor alive?")
-
-
-def _fit(group: Sequence[History], old: Params, rules: Rules) -> Params:
-    """All parameters but error bound and reporting. What training has no say in stays."""
-    values = sorted(value for history in group for value in history.values())
-    noise_milli = max(_noise_milli(history, old.error_milli) for history in group)
-    period_ms = min(history.period_ms for history in group)
-    valid_min = min(history.valid_milli[0] for history in group)
-    valid_max = max(history.valid_milli[1] for history in group)
-    humidity = group[0].channel == "humidity"
-    low, high = _normal_range(values, rules)
-    margin = max(
-        rules.margin_humidity_milli_min if humidity else rules.margin_milli_min,
-        rules.margin_share * (high - low),
-        rules.noise_factor * noise_milli,
-    )
-    hysteresis = _up(max(rules.hysteresis_share * margin, rules.noise_factor * noise_milli), rules.round_milli)
-    new: Params = ChannelParams()
-    for kept in KEPT:
-        setattr(new, kept, getattr(old, kept))
-    new.valid_min_milli, new.valid_max_milli = valid_min, valid_max
-    high_on = _up(high + margin, rules.round_milli)
-    if high_on < valid_max:
-        new.high_on_milli, new.high_off_milli = high_on, high_on - hysteresis
-    low_on = -_up(-(low - margin), rules.round_milli)
-    if low_on > valid_min:
-        new.low_on_milli, new.low_off_milli = low_on, low_on + hysteresis
-    new.debounce_samples = min(rules.debounce_samples_max, max(1, -(-rules.debounce_s * 1000 // period_ms)))
-    longest_rest_s = max(_longest_rest_ms(history) for history in group) // 1000
-    new.stuck_s = min(10_000_000, max(rules.stuck_s_min, rules.stuck_factor * longest_rest_s))
-    return new
-
-
-def _normal_range(values: Sequence[int], rules: Rules) -> tuple[float, float]:
-    """Where the channel ordinarily is."""
-    quarter, three_quarters = _quantile(values, 0.25), _quantile(values, 0.75)
-    reach = rules.fence_quartiles * (three_quarters - quarter)
-    low = max(_quantile(values, rules.tail_share), quarter - reach)
-    high = min(_quantile(values, 1 - rules.tail_share), three_quarters + reach)
-    return low, high
-
-
-def _quantile(values: Sequence[int], share: float) -> float:
-    """Linear between the neighbours; `values` are sorted."""
-    at = share * (len(values) - 1)
-    below = int(at)
-    above = min(below + 1, len(values) - 1)
-    return values[below] + (values[above] - values[below]) * (at - below)
-
-
-def _noise_milli(history: History, error_milli: int) -> float:
-    """Scatter of one sample: from the differences' median, or, where only reports are known, half their bound."""
-    if not history.exact:
-        return error_milli / 4
-    differences = sorted(abs(b - a) for run in history.runs for a, b in pairwise(run.value))
-    if not differences:
-        return 0.0
-    # 1.4826: median absolute deviation to standard deviation of a normal distribution; a difference has two scatters.
-    return 1.4826 * differences[len(differences) // 2] / 2**0.5
-
-
-def _longest_rest_ms(history: History) -> int:
-    """The longest time without any change of the value."""
-    longest = 0
-    for run in history.runs:
-        since: int | None = None
-        value = 0
-        for t_ms, now, fault in zip(run.t_ms, run.value, run.fault, strict=True):
-            if fault:
-                since = None
-            elif since is None or now != value:
-                since, value = t_ms, now
-            else:
-                longest = max(longest, t_ms - since)
-    return longest
 
 
 def ways_to_try(old: Params, delay_s: int) -> tuple[Reporting, ...]:
@@ -362,8 +250,3 @@ def choose_reporting(
         best = 0
     ways[best].set_on(params)
     return predictions[0], predictions[best], ways[best]
-
-
-def _up(value: float, step: int) -> int:
-    """The multiple of `step` at or above `value`."""
-    return -int(-value // step) * step

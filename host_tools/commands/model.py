@@ -13,6 +13,7 @@ from host_tools.commands.brokers import broker_options, link_to
 from host_tools.commands.keys import PASSPHRASE_FILE, passphrase_for
 from host_tools.commands.looking import diff, histories, plot
 from host_tools.commands.push import push, rollback
+from host_tools.commands.scoring import score
 from host_tools.errors import InputError, ModelFileError
 from isocore import model as iso_model
 from isocore import sign as iso_sign
@@ -41,6 +42,7 @@ model.add_command(push)
 model.add_command(rollback)
 model.add_command(diff)
 model.add_command(plot)
+model.add_command(score)
 
 
 @model.command()

@@ -14,13 +14,15 @@ from host_tools.cloud.store_read import CloudReader
 from host_tools.demo.links import Links
 from host_tools.demo.plan import FLEET, Plan
 from host_tools.errors import HostError, RetryableError, TrainingRefused
+from host_tools.fitting import Rules
 from host_tools.history import History, from_store
-from host_tools.train import Goal, Rules, TrainedModel, train_one
+from host_tools.train import Goal, TrainedModel, train_one
 from isocore.model import FIELDS
 
 SEQUENCE = 1
-# A demo lasts a minute: a quarter of an hour of board time is enough to show training; a real fleet waits for days.
-RULES = Rules(days_min=0.25 / 24, samples_min=40)
+# A demo lasts a minute: a quarter of an hour of board time is enough to show training, and an open door shall
+# alarm in it; a real fleet waits for days.
+RULES = Rules(days_min=0.25 / 24, samples_min=40, debounce_s=60, margin_share=0.5)
 GOALS: Mapping[str, Goal] = {"": Goal(error_milli=500), "humidity": Goal(error_milli=2000)}
 BUILT_IN_ERROR_MILLI: int = FIELDS["error_milli"][2] or 0
 _TEMPERATURE = "temperature"

@@ -8,9 +8,10 @@ from dataclasses import replace
 import pytest
 
 from host_tools.errors import InputError, TrainingRefused
+from host_tools.fitting import Rules
 from host_tools.history import History, Run, replay
 from host_tools.rooms import DAY_S, SimulatedBoard
-from host_tools.train import ERRORS_MILLI, WAYS, Goal, Rules, TrainedModel, train, train_one
+from host_tools.train import ERRORS_MILLI, WAYS, Goal, TrainedModel, train, train_one
 from isocore import model as iso_model
 
 DS18B20 = (-55000, 125000)
@@ -89,7 +90,7 @@ def test_limits_stand_in_order_and_within_the_sensor() -> None:
         params.valid_min_milli < params.low_on_milli < params.low_off_milli < params.high_off_milli
         < params.high_on_milli < params.valid_max_milli
     )  # fmt: skip
-    assert params.debounce_samples == 1
+    assert params.debounce_samples == 15
     assert params.stuck_s >= 86_400
     assert only(train_one([flat([0, 500] * 30000, 1000)], "home", "*", 1)).debounce_samples == 60
 
@@ -109,7 +110,7 @@ def test_what_training_has_no_say_in_stays() -> None:
                                       "min_interval_s": 60, "window_s": 900}}}
     )  # fmt: skip
     trained = train_one([simulated()], "home", "*", 2, current=current)
-    assert (only(trained).heartbeat_s, only(trained).rate_limit_milli_min) == (3600, 9000)
+    assert (only(trained).heartbeat_s, only(trained).rate_limit_milli_min) == (3600, 9000)  # a day tells no rate
     assert (only(trained).min_interval_s, only(trained).window_s) == (60, 900)
     assert trained.predicted_before.max_error_milli <= 200
 
