@@ -4,7 +4,9 @@ Withdrawing a node takes three steps, each waited for: the signed list goes, ret
 the broker's files and says so; from then on the node's certificate opens no connection. One that is open already
 outlives mosquitto's reload (2.0.11: neither the list of revoked certificates nor the access list cuts it), so it is
 taken over by a client of the same name, which the broker must disconnect for (MQTT 3.1.1, MQTT-3.1.4-2), under a
-certificate made for this once and itself withdrawn. A gateway that is away finds the list when it returns.
+certificate made for this once and itself withdrawn. A gateway that is away finds the list when it returns, and
+holds up no other: the connection is cut as soon as one gateway says that the list is in force, and again at the next.
+The receiver of readings gets the same list over HTTPS, meanwhile.
 
 It makes no keys and knows no registry file.
 """
@@ -14,7 +16,7 @@ from __future__ import annotations
 import json
 import ssl
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -32,10 +34,11 @@ Address = tuple[str, int]
 
 @dataclass(frozen=True)
 class Withdrawal:
-    """What was reached: the list's number and the gateways that have it in force."""
+    """What was reached: the list's number, the gateways that have it in force, and what is to be said of the others."""
 
     number: int
     gateways: tuple[str, ...]
+    missing: Mapping[str, str]
 
 
 def address(text: str) -> Address:
@@ -67,6 +70,27 @@ def send_access(
 
     Raises DeadlineError naming those that did not say so, and what they said instead.
     """
+    missing = _tell(where, tls, gateways, document, timeout_s)
+    if missing:
+        raise DeadlineError(not_in_force(missing))
+
+
+def not_in_force(missing: Mapping[str, str]) -> str:
+    """One sentence of gateways that did not say that they have the list in force."""
+    who = ", ".join(name + missing[name] for name in sorted(missing))
+    return f"not in force at {who}: the list waits there, retained"
+
+
+def _tell(
+    where: Address,
+    tls: ssl.SSLContext,
+    gateways: Sequence[str],
+    document: bytes,
+    timeout_s: float,
+    confirmed: Callable[[], object] = lambda: None,
+) -> dict[str, str]:
+    """Send the list and wait, at most `timeout_s`. `confirmed` is called whenever gateways have it in force. Returns
+    those that do not, each with what it said instead."""
     number = _number_of(document)
     waiting = dict.fromkeys(gateways, "")
     deadline_s = time.monotonic() + timeout_s
@@ -84,24 +108,34 @@ def send_access(
     with Link(*where, tls) as link:
         link.subscribe([topics.topic(gateway, topics.ACCESS_STATE) for gateway in gateways], 1)
         _send(link, [topics.topic(gateway, topics.ACCESS_SET) for gateway in gateways], document, take)
-        while waiting:
-            event = link.next_event(deadline_s)
+        told = len(gateways)  # one may have answered already, while others were sent theirs
+        while True:
+            if len(waiting) < told:
+                told = len(waiting)
+                confirmed()
+            event = link.next_event(deadline_s) if waiting else None
             if event is None:
-                who = ", ".join(name + waiting[name] for name in sorted(waiting))
-                raise DeadlineError(f"not in force at {who}: the list waits there, retained")
+                return waiting
             if event[0] == "message":
                 take(event[1], event[2])
 
 
 def withdraw(where: Address, identity: Path, fleet: Fleet, name: str, timeout_s: float) -> Withdrawal:
-    """Have a revoked node withdrawn at the broker, and its live connection cut."""
+    """Have a revoked node withdrawn at the broker, and its live connection cut wherever a gateway has the list."""
     gateways = [node.name for node in fleet.registry.active("gateway")]
     if not gateways:
         raise HostError("the fleet has no gateway that could tell its broker")
     number = fleet.registry.number
-    send_access(where, context(identity), gateways, fleet.access_document(), timeout_s)
-    cut(where, fleet.one_time(name), identity)
-    return Withdrawal(number, tuple(gateways))
+    document = fleet.access_document()
+    once: list[Identity] = []
+
+    def confirmed() -> None:
+        if not once:
+            once.append(fleet.one_time(name))
+        cut(where, once[0], identity)
+
+    missing = _tell(where, context(identity), gateways, document, timeout_s, confirmed)
+    return Withdrawal(number, tuple(name for name in gateways if name not in missing), missing)
 
 
 def cut(where: Address, identity: Identity, folder: Path) -> None:

@@ -21,13 +21,14 @@ from starlette.routing import Route
 
 from host_tools.cloud import exposition, openapi
 from host_tools.cloud.gates import Gates
+from host_tools.cloud.members import DOCUMENT_BYTES_MAX, MembersError
 from host_tools.cloud.parameters import Problem
 from host_tools.cloud.ports import Answers, BatchStore
 from host_tools.cloud.questions import Questions
 from host_tools.cloud.store import BusyError, DigestConflict
 from host_tools.cloud.store_quota import QuotaSpent
 from host_tools.cloud.wire import BODY_BYTES_MAX, Batch, WireError, decode, read_head
-from host_tools.errors import StoreError
+from host_tools.errors import KeyFileError, StoreError
 
 BODY_SECONDS_MAX = 30.0  # a body that comes slower than this is given up
 RETRY_AFTER_S = 1
@@ -71,6 +72,8 @@ class Receiver:
             Route("/healthz", self.healthz, methods=["GET"]),
             Route("/v1/batches", self.batches, methods=["POST"]),
         ]
+        if self._gates.members is not None:
+            routes.append(Route("/v1/members", self.members, methods=["PUT"]))
         if self._admin is None and not self._gates.apart:
             routes += self._questions(self._gates)
         return self._application(routes)
@@ -103,6 +106,20 @@ class Receiver:
         batch = decode(head, body) if len(body) <= _INLINE_BYTES_MAX else await run_in_threadpool(decode, head, body)
         return await self._stored(batch, request_bytes)
 
+    async def members(self, request: Request) -> Response:
+        """A list of the fleet's members; in force, and on the disk, when it is answered."""
+        assert self._gates.members is not None
+        self._gates.admit_list(getattr(request.state, "peer", None))
+        document = await self._body(request, DOCUMENT_BYTES_MAX)
+        try:
+            number = await run_in_threadpool(self._gates.members.offer, document)
+        except MembersError as error:
+            raise WireError(409 if error.conflict else 400, "members", str(error)) from None
+        except KeyFileError as error:
+            self.refused["store"] += 1
+            return JSONResponse({"error": str(error)}, 503, {"Retry-After": str(RETRY_AFTER_S)})
+        return JSONResponse({"number": number})
+
     async def _stored(self, batch: Batch, request_bytes: int) -> Response:
         answer: dict[str, str | int] = {"gateway": batch.gateway, "batch": batch.number}
         try:
@@ -117,18 +134,18 @@ class Receiver:
             return JSONResponse(answer | {"error": str(error)}, 503, {"Retry-After": str(RETRY_AFTER_S)})
         return JSONResponse(answer | {"status": stored.status, "rows": stored.rows, "new": stored.new})
 
-    async def _body(self, request: Request) -> bytes:
+    async def _body(self, request: Request, bytes_max: int = BODY_BYTES_MAX) -> bytes:
         declared = request.headers.get("content-length", "0")
-        if declared.isdigit() and int(declared) > BODY_BYTES_MAX:
-            raise WireError(413, "size", f"body of {declared} bytes, at most {BODY_BYTES_MAX}")
+        if declared.isdigit() and int(declared) > bytes_max:
+            raise WireError(413, "size", f"body of {declared} bytes, at most {bytes_max}")
         parts = []
         size = 0
         try:
             async with asyncio.timeout(BODY_SECONDS_MAX):
                 async for part in request.stream():
                     size += len(part)
-                    if size > BODY_BYTES_MAX:
-                        raise WireError(413, "size", f"body of more than {BODY_BYTES_MAX} bytes")
+                    if size > bytes_max:
+                        raise WireError(413, "size", f"body of more than {bytes_max} bytes")
                     parts.append(part)
         except TimeoutError:
             raise WireError(408, "slow", f"body took longer than {BODY_SECONDS_MAX:g} s") from None

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from host_tools.cloud.members import GATEWAY, OPERATOR, Members
 from host_tools.cloud.wire import WireError
 from host_tools.errors import InputError
 from isocore.topics import is_device_id
@@ -24,6 +25,8 @@ TOKEN_CHARACTERS_MIN = 16
 RATE_PER_S = 200.0  # batches of one gateway; it freezes a few dozen a second when it catches up
 _BURST_S = 5.0  # of that rate may come at once
 _NAMES_MAX = 10_000  # whose rates are remembered; more begin anew
+SERIAL = "certificate serial"  # beside the subject's attributes, none of which has a blank in its name
+_MEMBERS = "/members"  # no gateway's name: whoever sends lists of members has a rate of his own
 _NOBODY = hashlib.sha256(b"").digest()
 
 
@@ -62,12 +65,14 @@ class Gates:
         gateway_tokens: Mapping[str, str] | None = None,
         *,
         certificates: bool = False,
+        members: Members | None = None,
         rate_per_s: float = RATE_PER_S,
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._token = None if token is None else _digest(token)
         self._tokens = None if gateway_tokens is None else {name: _digest(t) for name, t in gateway_tokens.items()}
         self._certificates = certificates
+        self.members = members  # None: who was revoked is known to the broker only
         self._rate_per_s = rate_per_s
         self._clock_s = clock_s
         self._left: dict[str, tuple[float, float]] = {}  # gateway -> batches it may send at once, as of when
@@ -95,7 +100,23 @@ class Gates:
                 raise WireError(401, "token", "the bearer token of this gateway is needed")
         elif self._token is not None:
             self.open_to(authorization)
+        self._in_force(gateway, GATEWAY, peer)
         self._slow_down(gateway)
+
+    def admit_list(self, peer: Mapping[str, str] | None) -> None:
+        """Let a list of the fleet's members be looked at: its own signature decides. Raises WireError."""
+        if self._certificates:
+            if peer is None or peer.get("organizationalUnitName") != OPERATOR:
+                raise WireError(403, "certificate", "the certificate is not an operator's")
+            self._in_force(peer.get("commonName", ""), OPERATOR, peer)
+        self._slow_down(_MEMBERS)
+
+    def _in_force(self, name: str, role: str, peer: Mapping[str, str] | None) -> None:
+        """A node and the certificate it shows, by the fleet's list. Asked at each request: open connections count."""
+        listed = self.members.current if self.members is not None else None
+        serial = int(peer[SERIAL], 16) if peer is not None and SERIAL in peer else None
+        if listed is not None and not listed.has(name, role, serial):
+            raise WireError(403, "revoked", f"this {role}, or the certificate it shows, does not belong to the fleet")
 
     def _slow_down(self, gateway: str) -> None:
         """A token bucket for each gateway."""
@@ -112,10 +133,12 @@ class Gates:
 
 
 def subject(certificate: Mapping[str, Any] | None) -> dict[str, str] | None:
-    """The subject of `ssl.SSLSocket.getpeercert()`, by attribute; None when nobody showed one."""
+    """The subject of `ssl.SSLSocket.getpeercert()`, by attribute, and SERIAL, the certificate's own number in
+    hexadecimal; None when nobody showed one."""
     if not certificate:
         return None
-    return {str(name): str(value) for part in certificate.get("subject", ()) for name, value in part}
+    found = {str(name): str(value) for part in certificate.get("subject", ()) for name, value in part}
+    return found | {SERIAL: str(certificate["serialNumber"])} if "serialNumber" in certificate else found
 
 
 def _digest(token: str) -> bytes:

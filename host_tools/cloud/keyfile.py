@@ -6,11 +6,13 @@ was replaced. A file that is broken or older than the one before changes nothing
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 from pathlib import Path
 from typing import Any
 
+from host_tools.cloud.members import BOARD, Listed, Members
 from host_tools.errors import InputError, KeyFileError
 from host_tools.keys import reading_keys
 from isocore.topics import is_device_id
@@ -36,6 +38,16 @@ class Keys:
             raise ValueError("the master has another length")
         self._derived: dict[tuple[str, int], bytes] = {}
 
+    def without(self, listed: Listed) -> Keys:
+        """These, as a newer list of the fleet's members has them: a board that is not in it is revoked."""
+        gone = {name: n for name, n in self.boards.items() if name not in listed.names[BOARD]}
+        gone |= {name: 0 for name in self.untagged if name not in listed.names[BOARD]}
+        made = copy.copy(self)
+        made.boards = {name: n for name, n in self.boards.items() if name not in gone}
+        made.untagged = self.untagged - gone.keys()
+        made.revoked = self.revoked | gone
+        return made
+
     def key(self, device: str, generation: int) -> bytes:
         """A board's key, 32 bytes."""
         found = self._derived.get((device, generation))
@@ -53,14 +65,25 @@ def _name(name: Any) -> str:
 class KeyFile:
     """The file as it is now."""
 
-    def __init__(self, path: Path) -> None:
-        """Raises KeyFileError."""
+    def __init__(self, path: Path, members: Members | None = None) -> None:
+        """members: who belongs to the fleet, where the receiver is told. Raises KeyFileError."""
         self._path = path
         self._seen = self._mark()
         self._keys = _load(path)
+        self._members = members
+        self._met: tuple[Keys, Listed, Keys] | None = None  # the file's keys, a list, and what comes of both
 
     def current(self) -> Keys:
-        """The keys of the file, or those from before when the file is not sound."""
+        """The keys of the file, or those from before when the file is not sound, less who was revoked since."""
+        keys = self._of_the_file()
+        listed = self._members.current if self._members is not None else None
+        if listed is None or listed.number <= keys.number:
+            return keys
+        if self._met is None or self._met[0] is not keys or self._met[1] is not listed:
+            self._met = (keys, listed, keys.without(listed))
+        return self._met[2]
+
+    def _of_the_file(self) -> Keys:
         try:
             mark = self._mark()
             if mark == self._seen:

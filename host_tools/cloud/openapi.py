@@ -230,6 +230,7 @@ def _paths() -> dict[str, Any]:
     found: dict[str, Any] = {
         "/healthz": {"get": _healthz()},
         "/v1/batches": {"post": _batches()},
+        "/v1/members": {"put": _members()},
         "/metrics": {"get": _plain("Metrics in Prometheus's text format 0.0.4.", "text/plain", {"type": "string"})},
         "/openapi.json": {"get": _plain("This document.", "application/json", {"type": "object"})},
     }
@@ -251,6 +252,27 @@ def _paths() -> dict[str, Any]:
 
 
 _EITHER = ("points", "windows")
+
+
+def _members() -> dict[str, Any]:
+    """Of a receiver that knows its fleet's root."""
+    refusals = {
+        "400": "no list of this fleet, or not signed by its root",
+        "403": "not an operator's certificate, or one that was withdrawn",
+        "408": "too slow",
+        "409": "older than the one in force",
+        "413": "too large",
+        "429": "too many",
+        "503": "it cannot be kept",
+    }
+    return {
+        "summary": "Who belongs to the fleet, signed by its root (isocore/access.py). In force when it is answered.",
+        "requestBody": {"required": True, "content": {"application/octet-stream": {"schema": {"type": "string"}}}},
+        "responses": {
+            "200": _response("In force.", "application/json", _object("", number={"type": "integer"})),
+            **{status: {"description": text} for status, text in refusals.items()},
+        },
+    }
 
 
 def _parameter(name: str, needed: bool) -> Schema:

@@ -104,23 +104,38 @@ def install(
 
 
 @broker.command()
-@click.option("--broker", "address", required=True, metavar="HOST[:PORT]", help="The broker, 8883 by default.")
+@click.option("--broker", "address", metavar="HOST[:PORT]", help="The broker, 8883 by default.")
+@click.option("--cloud", help="HTTPS address of a running receiver with --root-key-file: it is told as well.")
 @click.option("--identity", required=True, envvar="ISOTHERM_IDENTITY", type=_FOLDER, help="The operator's folder.")
 @click.option("--timeout-s", default=10.0, show_default=True, type=click.FloatRange(1, 600), help="How long to wait.")
 @_KEYS
 @_PASSPHRASE
-def tell(address: str, identity: Path, timeout_s: float, keys: Path, passphrase_file: Path | None) -> None:
-    """Send the fleet's gateways who may use the broker now, and wait until it is in force.
+def tell(
+    address: str | None,
+    cloud: str | None,
+    identity: Path,
+    timeout_s: float,
+    keys: Path,
+    passphrase_file: Path | None,
+) -> None:
+    """Send the fleet's gateways, its receiver, or both who belongs to it now, and wait until it is in force.
 
     \b
     Example:
       isotherm broker tell --broker pi.local --identity operator-keys
     """
-    from host_tools import membership
+    from host_tools import cloud_members, membership
     from host_tools.commands.keys import open_fleet
     from host_tools.errors import HostError
 
+    if address is None and cloud is None:
+        raise click.UsageError("--broker, --cloud or both: who is to be told")
     fleet = open_fleet(keys, passphrase_file)
+    if cloud is not None:
+        number = cloud_members.Telling(cloud, identity, fleet.access_document(), timeout_s).wait()
+        click.echo(f"{cloud}: list {number} is in force")
+    if address is None:
+        return
     gateways = [node.name for node in fleet.registry.active("gateway")]
     if not gateways:
         raise HostError(f"{keys}: the fleet has no gateway that could tell its broker: isotherm keys admit")

@@ -71,6 +71,10 @@ cloud.add_command(query)
 @click.option("--cert-file", type=_FILE, help="PEM file with the server's certificate: TLS.")
 @click.option("--key-file", type=_FILE, help="PEM file with its private key.")
 @click.option("--client-ca-file", type=_FILE, help="PEM file of the authority whose certificates gateways must show.")
+@click.option(
+    "--root-key-file", type=_FILE, help="The fleet's root-key.pub: `isotherm keys revoke --cloud` is heard, and obeyed."
+)
+@click.option("--fleet", default="home", show_default=True, help="Name of that fleet.")
 @click.option("--mqtt", help="Broker to take batches from as well: mqtts://HOST[:PORT], mqtt:// on a loopback address.")
 @click.option("--mqtt-topic", default="isotherm", show_default=True, help="Gateways publish to TOPIC/GATEWAY/batches.")
 @click.option("--mqtt-login-file", type=_FILE, help="File with USER:PASSWORD for the broker.")
@@ -98,6 +102,8 @@ def serve(
     cert_file: Path | None,
     key_file: Path | None,
     client_ca_file: Path | None,
+    root_key_file: Path | None,
+    fleet: str,
     mqtt: str | None,
     mqtt_topic: str,
     mqtt_login_file: Path | None,
@@ -127,10 +133,17 @@ def serve(
         raise click.UsageError("--admin-port-file and --admin-token-file need --admin-port")
     if token_file is not None and gateway_tokens_file is not None:
         raise click.UsageError("--token-file or --gateway-tokens-file, not both")
+    members = None
+    if root_key_file is not None:
+        from host_tools.cloud.members import Members
+        from host_tools.keys.signing import load_public
+
+        members = Members(data, fleet, load_public(root_key_file))
     gates = Gates(
         None if token_file is None else read_token(token_file),
         None if gateway_tokens_file is None else read_gateway_tokens(gateway_tokens_file),
         certificates=client_ca_file is not None,
+        members=members,
         rate_per_s=rate,
     )
     admin = None
@@ -149,7 +162,7 @@ def serve(
     if reading_keys_file is not None:
         from host_tools.cloud.keyfile import KeyFile
 
-        keys = KeyFile(reading_keys_file)
+        keys = KeyFile(reading_keys_file, members)
     from host_tools.cloud.store_quota import Quota
     from host_tools.cloud.store_watch import SilenceLimits
 

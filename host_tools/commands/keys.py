@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from host_tools.errors import InputError, KeyFileError
+from host_tools.errors import HostError, InputError, KeyFileError, RetryableError
 from host_tools.keys import authority, registry, sealed, signing
 from host_tools.keys import fleet as fleets
 
@@ -233,6 +233,9 @@ def rotate(
     type=click.Path(path_type=Path, dir_okay=False),
     help="The receiver's --reading-keys-file: written anew, so that it refuses the board's tags.",
 )
+@click.option(
+    "--cloud", help="HTTPS address of a running receiver with --root-key-file: it refuses the node from then on."
+)
 @_FOLDER
 @_PASSPHRASE
 def revoke(
@@ -241,40 +244,67 @@ def revoke(
     identity: Path | None,
     timeout_s: float,
     cloud_keys: Path | None,
+    cloud: str | None,
     folder: Path,
     passphrase_file: Path | None,
 ) -> None:
     """Withdraw a node: out of the access list, into the revocation list, its live connection cut.
 
-    Without --broker it is withdrawn in the registry only. Run it again with --broker after a broker was away.
+    Without --broker and --cloud it is withdrawn in the registry only. Exit code 1: somebody has not confirmed, and is
+    named; what could be done is done, and the same command may be run again.
 
     \b
     Example:
-      isotherm keys revoke fridge-1 --dir keys --broker pi.local --identity operator-keys
+      isotherm keys revoke fridge-1 --dir keys --broker pi.local --cloud https://cloud.example:8440 \\
+        --identity operator-keys
     """
-    operator = None if broker is None else _operator(identity)
+    operator = None if broker is None and cloud is None else _operator(identity)
     fleet = open_fleet(folder, passphrase_file)
     known = fleet.registry.nodes.get(name)
-    again = broker is not None or cloud_keys is not None  # to tell those who were away before
+    again = broker is not None or cloud_keys is not None or cloud is not None  # to tell those who were away before
     if not again or known is None or known.state != registry.REVOKED:
         fleet.revoke(name)
         click.echo(f"{name}: withdrawn in {folder / registry.FILE_NAME}")
     if cloud_keys is not None:
         sealed.write_file(cloud_keys, fleet.cloud_keys(), 0o600, replace=True)
         click.echo(f"{cloud_keys}: the receiver refuses its tags from the next batch on")
-    if broker is None or operator is None:
+    if operator is None:
         click.echo("the broker was not told: run it again with --broker")
         return
-    from host_tools import membership
+    from host_tools import cloud_members, membership
 
-    done = membership.withdraw(membership.address(broker), operator, fleet, name, timeout_s)
-    click.echo(f"{name}: list {done.number} is in force at {', '.join(done.gateways)}; its connection is cut")
+    receiver = None
+    if cloud is not None:
+        receiver = cloud_members.Telling(cloud, operator, fleet.access_document(), timeout_s)
+    failed = []
+    try:
+        if broker is None:
+            click.echo("the broker was not told: run it again with --broker")
+        else:
+            done = membership.withdraw(membership.address(broker), operator, fleet, name, timeout_s)
+            if done.gateways:
+                click.echo(
+                    f"{name}: list {done.number} is in force at {', '.join(done.gateways)}; its connection is cut"
+                )
+            if done.missing:
+                failed.append(membership.not_in_force(done.missing))
+    except HostError as error:
+        failed.append(str(error))
+    if receiver is not None:
+        try:
+            click.echo(f"{cloud}: list {receiver.wait()} is in force; it refuses {name} from now on")
+        except HostError as error:
+            failed.append(str(error))
+    if failed:
+        raise RetryableError("; ".join(failed))
 
 
 def _operator(identity: Path | None) -> Path:
     """The operator's folder. Raises UsageError when it was not given."""
     if identity is None:
-        raise click.UsageError("--broker needs --identity: the folder of `isotherm keys admit NAME --role operator`")
+        raise click.UsageError(
+            "--broker and --cloud need --identity: the folder of `isotherm keys admit NAME --role operator`"
+        )
     return identity
 
 

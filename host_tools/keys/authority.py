@@ -188,6 +188,14 @@ def digest(certificate: x509.Certificate) -> str:
     return certificate.fingerprint(hashes.SHA256()).hex()
 
 
+def revoked_serials(crl_pem: str) -> frozenset[int]:
+    """Serial numbers in a list of revoked certificates, PEM. Who made the list is the caller's to know."""
+    try:
+        return frozenset(entry.serial_number for entry in x509.load_pem_x509_crl(crl_pem.encode("ascii")))
+    except ValueError as error:
+        raise KeyFileError(f"no list of revoked certificates: {error}") from None
+
+
 def issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
     """Whether one certificate carries the other's signature."""
     try:
