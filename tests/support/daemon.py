@@ -40,6 +40,7 @@ class Daemon:
         sink: str = "",
         read_timeout_s: float = 1.0,
         mqtt: str = "",
+        name: str = "gw-test",
     ) -> None:
         """extra, sink, mqtt: more lines for the file, for its end and those two tables."""
         self.workdir = workdir
@@ -47,7 +48,7 @@ class Daemon:
         self.config = workdir / "gateway.toml"
         self.log = workdir / "gateway.log"
         text = (
-            f'[gateway]\nid = "gw-test"\ndata_dir = "data"\n[mqtt]\nport = {broker_port}\nbackoff_max_s = 0.3\n{mqtt}\n'
+            f'[gateway]\nid = "{name}"\ndata_dir = "data"\n[mqtt]\nport = {broker_port}\nbackoff_max_s = 0.3\n{mqtt}\n'
             f'[metrics]\nlisten = "127.0.0.1:0"\n{extra}\n'
         )
         if url:

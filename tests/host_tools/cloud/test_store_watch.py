@@ -185,6 +185,7 @@ def test_a_quota_puts_off_to_the_next_day(site: Site, clocks: Clocks) -> None:
     assert refused.value.retry_after_s == 1
     clocks.pass_s(1)
     assert site.send().new == 1
+    assert site.send(rows=9).new == 9, "the new day's rows alone count"
 
 
 def test_a_quota_outlives_a_restart_and_leaves_room_for_alarms(site: Site) -> None:
