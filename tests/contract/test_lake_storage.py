@@ -83,7 +83,7 @@ def test_a_local_file_is_whole_or_the_one_before(tmp_path: Path) -> None:
 
     path = os.pathsep.join((str(ROOT), str(ROOT / "firmware")))
     done = subprocess.run(
-        [sys.executable, "-c", DIES, str(where)], env={**os.environ, "PYTHONPATH": path}, timeout=60, check=False
+        [sys.executable, "-c", DIES, str(where)], env={**os.environ, "PYTHONPATH": path}, timeout=120, check=False
     )
     assert done.returncode == -signal.SIGKILL
     assert whole.get("a/1") == b"before"

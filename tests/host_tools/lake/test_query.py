@@ -256,7 +256,7 @@ def test_without_the_extra_its_name_is_said() -> None:
         env={"PYTHONPATH": path},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
     assert done.returncode == 1

@@ -16,7 +16,7 @@ from host_tools.lake.storage import open_storage
 from tests.support.lake import batch, fill, in_lake, reading, stored
 
 ROOT = Path(__file__).resolve().parents[3]
-DEADLINE_S = 60.0
+DEADLINE_S = 120.0
 
 
 @pytest.fixture
