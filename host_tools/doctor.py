@@ -10,6 +10,7 @@ from typing import Any
 
 from host_tools import deploy, on_board
 from host_tools.bundle import MANIFEST
+from host_tools.bytecode import names
 from host_tools.deploy import Facts
 from host_tools.device import Device
 from isocore import slot as iso_slot
@@ -26,6 +27,7 @@ class Report:
     port: str
     facts: Facts
     said: Mapping[str, tuple[Any, ...]]
+    crash: str = ""  # the end of its crash log, with the names of the sources
     problems: list[str] = field(default_factory=list)
 
     def plain(self) -> dict[str, Any]:
@@ -45,7 +47,8 @@ class Report:
             "heap_free_bytes": self.said.get("heap", (0, 0))[0],
             "outbox_files": self.said.get("outbox", (0,))[0],
             "files": dict(self.said.get("root", ([],))[0]),
-            "last_error": _last_line(self.said),
+            "last_error": _last_line(self.crash),
+            "crash_log": self.crash,
             "problems": self.problems,
         }
 
@@ -54,16 +57,32 @@ def examine(device: Device, *, forget: bool = False) -> Report:
     """Ask the board, then start it again. forget: the last error is told now and not again. Raises DeviceError."""
     with device.held():
         facts = deploy.look(device)
-        said = {kind: tuple(values) for kind, *values in device.evaluate(on_board.HEALTH.format())}
+        health = on_board.HEALTH.format(crash_chars=on_board.CRASH_CHARS)
+        said = {kind: tuple(values) for kind, *values in device.evaluate(health)}
         slot = facts.slot[0] if facts.slot is not None else "-"
-        path = iso_slot.folder(slot) + "/" + MANIFEST
-        manifest = device.read(path) if path in facts.files else b""
+        manifest = _content(device, facts, f"{iso_slot.folder(slot)}/{MANIFEST}")
+        crash = str(said.get("crash", ("",))[0])
+        back = _content(device, facts, f"{iso_slot.folder(slot)}/{names.NAMES_FILE}") if crash else b""
         if forget:
             device.exec(on_board.FORGET)
         device.reset()
-    report = Report(device.port, facts, said)
+    report = Report(device.port, facts, said, readable(crash, back))
     report.problems = problems(report, manifest)
     return report
+
+
+def _content(device: Device, facts: Facts, path: str) -> bytes:
+    """A file of the board, empty where there is none."""
+    return device.read(path) if path in facts.files else b""
+
+
+def readable(crash: str, names_file: bytes) -> str:
+    """Crash log of linked firmware (ADR 7) with the sources' names; as it is where the board has no way back.
+
+    Only the end of the log was read: a first line that may be cut goes.
+    """
+    whole = crash.partition("\n")[2] if len(crash) >= on_board.CRASH_CHARS else crash
+    return names.readable(whole, names.from_text(names_file.decode("utf-8", "replace"))).strip()
 
 
 def problems(report: Report, manifest: bytes) -> list[str]:
@@ -90,7 +109,7 @@ def problems(report: Report, manifest: bytes) -> list[str]:
         found.append(f"its flash is nearly full: {facts.free_bytes // 1024} KiB are free")
     if 0 < said.get("heap", (0, 0))[0] < FREE_HEAP_BYTES:
         found.append(f"its heap is small: {said['heap'][0]} bytes are free with nothing running")
-    if last := _last_line(said):
+    if last := _last_line(report.crash):
         found.append(f"the application was brought down by: {last}")
     return found
 
@@ -108,6 +127,6 @@ def _damaged(facts: Facts, manifest: bytes) -> list[str]:
     return [path for path, (_, sha) in listed.items() if facts.files.get(f"{folder}/{path}", empty)[1].hex() != sha]
 
 
-def _last_line(said: Mapping[str, tuple[Any, ...]]) -> str:
-    lines = str(said.get("crash", ("",))[0]).strip().splitlines()
+def _last_line(crash: str) -> str:
+    lines = crash.splitlines()
     return lines[-1] if lines else ""

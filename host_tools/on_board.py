@@ -233,6 +233,8 @@ for p in ('/crash.log', '/crash.old'):
   pass
 """
 
+CRASH_CHARS = 800  # of the crash log's end
+
 # What the doctor wants to know beyond FACTS.
 HEALTH = """
 import gc, json, os
@@ -241,7 +243,7 @@ print(repr(('heap', gc.mem_free(), gc.mem_alloc())))
 def end(p):
  try:
   with open(p) as f:
-   return f.read()[-800:]
+   return f.read()[-{crash_chars}:]
  except (OSError, ValueError):
   return ''
 print(repr(('crash', end('/crash.log'))))

@@ -20,6 +20,7 @@ from host_tools.bytecode.meetings import ANY, Meetings
 
 NAMES_FILE = "names.txt"
 _SHORTENED_FROM = 3  # characters; a shorter name is short
+_FRAME = re.compile(r'(?P<before>File "(?:cold\.(?P<overlay>\w+)|[^"\n]*)".*, in )(?P<name>\w+)$', re.MULTILINE)
 _LOCALS = 48  # short names for arguments and variables, which no name of a file may have
 
 
@@ -164,12 +165,16 @@ def from_text(text: str) -> dict[str, str]:
 def readable(traceback: str, back: Mapping[str, str]) -> str:
     """A traceback, or an error's text, with the names of the sources.
 
-    Only where a short name can be meant: behind `in` at the end of a frame's line, and in quotes.
+    Only where a short name can be meant: behind `in` at the end of a frame's line, and in quotes. Functions of an
+    overlay, whose frames say `File "cold.NAME"`, stand in `back` as NAME.FUNCTION.
     """
 
-    def long(found: re.Match[str]) -> str:
-        meant = back.get(found[2], found[2])
-        return found[1] + (meant if found[3] else meant.partition("/")[0]) + found[3]
+    def frame(found: re.Match[str]) -> str:
+        name = found["name"]
+        overlay = found["overlay"] and back.get(f"{found['overlay']}.{name}")
+        return found["before"] + (overlay or back.get(name, name).partition("/")[0])
 
-    traceback = re.sub(r"(, in )(\w+)()$", long, traceback, flags=re.MULTILINE)
-    return re.sub(r"(')(\w+)(')", long, traceback)
+    def quoted(found: re.Match[str]) -> str:
+        return f"'{back.get(found[1], found[1])}'"
+
+    return re.sub(r"'(\w+)'", quoted, _FRAME.sub(frame, traceback))

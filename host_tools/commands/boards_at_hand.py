@@ -177,6 +177,8 @@ def doctor(port: str | None, as_json: bool, forget: bool) -> int:
     click.echo(f"  Wi-Fi {plain['wifi'] or 'none'}, gateway {plain['gateway'] or 'none'}")
     for problem in report.problems:
         click.echo(f"! {problem}")
+    for line in report.crash.splitlines():
+        click.echo(f"    {line}")
     if not report.problems:
         click.echo("nothing is wrong with it")
     return int(bool(report.problems))

@@ -13,6 +13,7 @@ import pytest
 
 from host_tools import bundle as bundling
 from host_tools import cli, provision
+from host_tools.bytecode import names
 from host_tools.device import Device
 from host_tools.errors import InputError
 from host_tools.virtual.board import VirtualBoard
@@ -217,10 +218,16 @@ def test_configured_examined_followed_and_wiped(
     assert json.loads(out)["device"] == "renamed" and json.loads(out)["problems"] == []
     samples(board)
     # what brings it down is told, in words
-    Device(port).write({"/crash.log": b"Traceback (most recent call last):\nValueError: too warm\n"})
-    Device(port).exec("import os\nos.remove('/a/names.txt')")
+    back = names.from_text(Device(port).read("/a/names.txt").decode())
+    [short] = [name for name, long in back.items() if long == "Session.close"]  # of an overlay
+    overlay, _, function = short.partition(".")
+    frame = f'  File "cold.{overlay}", line 1, in {function}\n'
+    crash = f"Traceback (most recent call last):\n{frame}ValueError: too warm\n"
+    Device(port).write({"/crash.log": crash.encode()})
+    Device(port).exec("with open('/a/names.txt', 'a') as f: f.write('more')")
     out = run("doctor", "--forget", code=1)
     assert "! the application was brought down by: ValueError: too warm" in out
+    assert f'File "cold.{overlay}", line 1, in Session.close\n' in out, "with the name it has in the sources"
     assert "! names.txt of the firmware is damaged: isotherm deploy" in out
     assert "brought down" not in run("doctor", code=1)
     # wiped: nothing of it is left, and its boots go on counting

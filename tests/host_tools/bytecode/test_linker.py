@@ -251,6 +251,10 @@ def test_tracebacks_can_be_read_again() -> None:
     text = f"Traceback:\n  File \"node/app.py\", line 1, in {short['parse_it']}\nAttributeError: no '{short['grow']}'\n"
     back = names.from_text(names.to_text(made.names))
     assert "in parse_it\n" in names.readable(text, back) and "'grow'" in names.readable(text, back)
+    back = {**back, "boot.frozenset": "wake_up", "frozenset": "Other.name"}
+    frames = '  File "cold.boot", line 1, in frozenset\n  File "isonode.app", line 1, in frozenset\nValueError: x'
+    said = names.readable(frames, back).splitlines()
+    assert [line.rpartition(" ")[2] for line in said] == ["wake_up", "Other.name", "x"], "each file has its own"
 
 
 @pytest.mark.parametrize(
