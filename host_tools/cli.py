@@ -13,6 +13,7 @@ import os
 import sys
 
 import click
+from click.shell_completion import CompletionItem
 
 # name: (module:attribute, one line for --help)
 _COMMANDS = {
@@ -26,7 +27,7 @@ _COMMANDS = {
     "doctor": ("host_tools.commands.boards_at_hand:doctor", "Say what is wrong with a board."),
     "flash": ("host_tools.commands.flash:flash", "Put MicroPython on a bare chip."),
     "fleet": ("host_tools.commands.fleet:fleet", "Show the boards as the gateway sees them."),
-    "keys": ("host_tools.commands.keys:keys", "Make and show the key that signs models."),
+    "keys": ("host_tools.commands.keys:keys", "Keep the fleet's authority: admit, renew and revoke."),
     "logs": ("host_tools.commands.boards_at_hand:logs", "Follow what a board prints."),
     "model": ("host_tools.commands.model:model", "Train, sign, check and push threshold models."),
     "provision": ("host_tools.commands.boards_at_hand:provision", "Configure a board: Wi-Fi, gateway, sensors, pins."),
@@ -60,6 +61,15 @@ class LazyGroup(click.Group):
         command = getattr(module, attribute)
         assert isinstance(command, click.Command)
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Complete commands without importing them: at each press of Tab, and whatever is not installed."""
+        found = [
+            CompletionItem(name, help=_COMMANDS[name][1])
+            for name in self.list_commands(ctx)
+            if name.startswith(incomplete)
+        ]
+        return found + click.Command.shell_complete(self, ctx, incomplete)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands without importing them."""

@@ -43,6 +43,7 @@ _RESTARTS = re.compile(r"rst:0x|ets [A-Z][a-z]{2} |soft reboot")  # what an ESP3
 _INSTALL = "install the host extra (pip install 'isotherm[host]') or run `make setup`"
 _CONSOLE_READY = "to exit this shell"  # the last that mpremote says before the board's own words
 _REOPEN_S = 0.2
+_SLOWEST_BYTES_S = 1000  # of files to a board; a line of 115,200 baud carries 11,520, a byte of a file as four at worst
 _MEMORY = "/dev/shm"  # where Linux has it: a board's key is on its way through here, and meets no disk
 _GONE = ("Input/output error", "SerialException", "disconnected", "[Errno 6]", "[Errno 5]", "[Errno 19]")
 
@@ -201,16 +202,22 @@ class Device:
     def write(self, files: Mapping[str, bytes], first: str = "") -> None:
         """Write files, in order, in one session. Their folders must be there. Not atomic: verify with `hashes`.
 
-        first: code to run before, which may make the folders.
+        first: code to run before, which may make the folders. Where the application is held, it stays so however long
+        this takes; the time limit grows with what is sent.
         """
         with tempfile.TemporaryDirectory(dir=_MEMORY if Path(_MEMORY).is_dir() else None) as folder:
             words = ["exec", first] if first else []
+            unheld_bytes = 0
             for number, (path, content) in enumerate(files.items()):
                 source = Path(folder) / str(number)
                 source.write_bytes(content)
                 words += ["+"] * bool(words) + ["fs", "cp", str(source), f":{path}"]
+                unheld_bytes += len(content)
+                if self._before and unheld_bytes >= _SLOWEST_BYTES_S * self._hold_ms // 4000:
+                    words += ["+", "exec", on_board.HOLD_ON.format(hold_ms=self._hold_ms)]
+                    unheld_bytes = 0
             if words:
-                self.command(*words)
+                self.command(*words, timeout_s=self._timeout_s + sum(map(len, files.values())) / _SLOWEST_BYTES_S)
 
     def copy_tree(self, source: Path, target: str) -> None:
         """Copy a local folder into a folder of the board; files that are the same are skipped."""
@@ -319,7 +326,7 @@ class Device:
             said = b"".join(part for part in (error.stdout, error.stderr) if isinstance(part, bytes))
             raise self._no_answer(said.decode("utf-8", "replace"), f"within {limit_s:g} s") from error
         if done.returncode:
-            raise self._error(words[len(self._before) :], done.stdout, done.stderr)
+            raise self._error(words[len(self._before) :], done)
         if self._before:
             self._before = ("resume", "exec", on_board.HOLD_ON.format(hold_ms=self._hold_ms), "+")
         return done.stdout
@@ -357,8 +364,9 @@ class Device:
             f"(sudo usermod -a -G {group} {getpass.getuser()}), then log out and in again"
         )
 
-    def _error(self, words: Sequence[str], out: str, err: str) -> DeviceError:
+    def _error(self, words: Sequence[str], done: subprocess.CompletedProcess[str]) -> DeviceError:
         """The error behind a failed command, from what mpremote said; its own exit code is always 1."""
+        code, out, err = done.returncode, done.stdout, done.stderr
         both = f"{out}\n{err}"
         if "No module named mpremote" in err:
             return DeviceError(f"mpremote is not installed: {_INSTALL}")
@@ -376,7 +384,7 @@ class Device:
                 "or wipe the board"
             )
         said = (err.strip() or out.strip()).splitlines()
-        last = said[-1].removeprefix("mpremote: ") if said else "it gave no reason"
+        last = said[-1].removeprefix("mpremote: ") if said else f"it ended with code {code} and gave no reason"
         if "No such file" in last:
             return FileMissing(f"{self.port}: {last.rstrip('.')} on the board")
         if "Traceback" in out:

@@ -1,12 +1,16 @@
 """A model pushed to many boards of which one is bad: it halts, and the former one comes back. All of it the real thing.
 
 The bad board's sensor reads what the new model calls impossible, so the board takes the model back by itself.
-`make test` runs a few boards, `make soak` fifty.
+`make test` runs a few boards, `make soak` fifty. A push that is killed goes on where it was.
 """
 
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -24,13 +28,15 @@ from host_tools.virtual.image import BoardFiles, ImageBuilder
 from host_tools.virtual.interpreter import find_micropython
 from host_tools.virtual.spec import BoardSpec
 from isocore import model as iso_model
+from isocore import topics
 from tests.support.board_client import wait_for
-from tests.support.daemon import Daemon
+from tests.support.daemon import Daemon, environment
 from tests.support.mosquitto import Mosquitto
 
 pytestmark = [pytest.mark.micropython, pytest.mark.mosquitto, pytest.mark.e2e]
 ROOT = Path(__file__).resolve().parents[2]
 DECIDE_S = 60.0
+SETS = topics.ROOT + "+/" + topics.MODEL_SET
 
 
 @pytest.fixture
@@ -105,9 +111,12 @@ class Site:
     def id(self, sequence: int) -> str:
         return rollout.container_id((self.folder / f"{sequence}.model").read_bytes())
 
+    def words(self, *arguments: str) -> list[str]:
+        where = ["--broker", f"127.0.0.1:{self.broker.port}", "--state", str(self.folder / "state")]
+        return ["model", *arguments, *where, "--soak-s", "0", "--timeout-s", str(DECIDE_S)]
+
     def run(self, *arguments: str) -> int:
-        more = ["--broker", f"127.0.0.1:{self.broker.port}", "--state", str(self.folder / "state"), "--json"]
-        return cli.run(["model", *arguments, *more, "--soak-s", "0", "--timeout-s", str(DECIDE_S)])
+        return cli.run(self.words(*arguments, "--json"))
 
 
 def states(capsys: pytest.CaptureFixture[str]) -> tuple[str, dict[str, str]]:
@@ -137,6 +146,8 @@ def halts_at_the_bad_one(site: Site, count: int, wave: str, capsys: pytest.Captu
     untouched = [name for name, state in said.items() if state == "waiting"]
     assert len(untouched) >= count // 3, said
     assert {site.view().states[name].sequence for name in untouched} == {1}
+    with capsys.disabled():
+        print(f"\n{count} boards: {dict(Counter(said.values()))}; halted: {why}")
 
     assert site.run("rollback", "--dir", str(site.folder / "keys"), "--wave", "100%") == 0
     why, said = states(capsys)
@@ -148,6 +159,41 @@ def halts_at_the_bad_one(site: Site, count: int, wave: str, capsys: pytest.Captu
 @pytest.mark.timeout(240)
 def test_one_bad_board_halts_it(closing: ExitStack, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     halts_at_the_bad_one(Site(closing, tmp_path, 8, bad=2), 8, "3", capsys)
+
+
+@pytest.mark.timeout(240)
+def test_a_push_that_is_killed_goes_on_where_it_was(
+    closing: ExitStack, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    site = Site(closing, tmp_path, 4, bad=99)
+    site.online(sorted(site.boards))
+    watcher = closing.enter_context(rollout.Link("127.0.0.1", site.broker.port))
+    sent: Counter[str] = Counter()
+
+    def hear() -> None:
+        """All that went to boards before the broker's answer to this."""
+        watcher.subscribe([SETS], 1)
+        watcher.until("subscribe", time.monotonic() + DECIDE_S, lambda name, _: sent.update([topics.parse(name)[0]]))
+
+    hear()
+    command = [sys.executable, "-m", "host_tools.cli", *site.words("push", site.container(1, 125_000), "--wave", "1")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment(), cwd=tmp_path) as pushing:
+        assert pushing.stdout is not None
+        before = []
+        for line in pushing.stdout:
+            before.append(line)
+            if line.startswith("wave 3 of 4"):
+                pushing.kill()
+    decided = {name for name in site.boards if f"{name}: committed\n" in before}
+    assert len(decided) == 2, before
+    assert site.run("push", "--resume") == 0
+    why, said = states(capsys)
+    assert not why and said == dict.fromkeys(site.boards, "committed")
+    assert {state.sequence for state in site.view().states.values()} == {1}
+    sent.clear()  # a subscription repeated brings what is retained once more: once for each board
+    hear()
+    assert all(sent[name] == 1 for name in decided), "who had decided is not sent to again"
+    assert site.run("push", "--resume") == 2, "it is over"
 
 
 @pytest.mark.soak

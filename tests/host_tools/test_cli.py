@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,13 +22,16 @@ OURS = tuple(cli.isotherm.list_commands(click.Context(cli.isotherm)))
 
 def commands() -> Iterator[tuple[str, ...]]:
     """Every command by its words, groups included."""
-    context = click.Context(cli.isotherm)
-    for name in OURS:
-        yield (name,)
-        command = cli.isotherm.get_command(context, name)
-        if isinstance(command, click.Group):
-            for inner in command.list_commands(context):
-                yield (name, inner)
+
+    def below(group: click.Group, words: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+        context = click.Context(group)
+        for name in group.list_commands(context):
+            yield (*words, name)
+            command = group.get_command(context, name)
+            if isinstance(command, click.Group):
+                yield from below(command, (*words, name))
+
+    yield from below(cli.isotherm, ())
 
 
 @pytest.mark.parametrize("words", list(commands()), ids=" ".join)
@@ -62,6 +66,45 @@ def test_the_list_imports_no_command() -> None:
     result = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     assert result.stdout.splitlines()[-1] == "[]"
     assert all(name in result.stdout for name in OURS)
+
+
+def completed(shell: str, environment: dict[str, str]) -> str:
+    """What a shell gets from us at a press of Tab, by click's protocol; and the modules that this took."""
+    script = "import sys; from host_tools import cli\ntry: cli.main([])\nfinally: print(*sys.modules, file=sys.stderr)"
+    variables = {**os.environ, **environment, "_ISOTHERM_COMPLETE": shell}
+    result = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, env=variables, capture_output=True, text=True, check=False
+    )
+    assert "host_tools.flash" not in result.stderr and "Traceback" not in result.stderr, result.stderr
+    return result.stdout
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [("fl", ["flash", "fleet"]), ("model pus", ["push"]), ("model push --res", ["--resume"])],
+)
+def test_the_shells_complete(typed: str, offered: list[str]) -> None:
+    """What bash, zsh and fish read: a line each, three lines each, and a line with the help behind a tab."""
+    words = {"COMP_WORDS": f"isotherm {typed}", "COMP_CWORD": str(typed.count(" ") + 1)}
+    bash = completed("bash_complete", words).splitlines()
+    assert bash == [f"plain,{name}" for name in offered]
+    zsh = completed("zsh_complete", words).splitlines()
+    assert (zsh[::3], zsh[1::3]) == (["plain"] * len(offered), offered)
+    fish = completed("fish_complete", {**words, "COMP_CWORD": typed.split(" ")[-1]}).splitlines()
+    assert [line.partition("\t")[0] for line in fish] == bash
+
+
+def test_a_real_bash_completes(tmp_path: Path) -> None:
+    program = tmp_path / "isotherm"
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m host_tools.cli "$@"\n')
+    program.chmod(0o755)
+    script = "source <(_ISOTHERM_COMPLETE=bash_source isotherm)\nCOMP_WORDS=(isotherm model pus) COMP_CWORD=2\n"
+    script += '_isotherm_completion isotherm\necho "${COMPREPLY[@]}"'
+    environment = {**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+    result = subprocess.run(
+        ["bash", "-c", script], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert (result.stdout, result.stderr) == ("push\n", "")
 
 
 @pytest.mark.parametrize(

@@ -183,13 +183,31 @@ def test_nothing_that_answers(program: Callable[[str], Device]) -> None:
     ("text", "says"),
     [
         ('echo "mpremote: cp: missing destination path" >&2; exit 1', "`mpremote fs` failed: cp: missing destination"),
-        ("exit 1", "`mpremote fs` failed: it gave no reason"),
+        ("exit 1", "`mpremote fs` failed: it ended with code 1 and gave no reason"),
         ('echo "/usr/bin/python: No module named mpremote" >&2; exit 1', "mpremote is not installed: install the host"),
     ],
 )
 def test_other_failures(program: Callable[[str], Device], text: str, says: str) -> None:
     with pytest.raises(device.DeviceError, match=says):
         program(text).command("fs", "cp")
+
+
+def test_a_long_transfer_is_held_and_has_its_time(tmp_path: Path) -> None:
+    """A whole firmware takes longer over a slow line than the hold of one command: it is renewed between files."""
+    path = tmp_path / "mpremote"
+    path.write_text(f'#!/bin/sh\nfor word; do echo "$word"; done >> {tmp_path}/words\n')
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    board = Device("id:1234", mpremote=[str(path)], hold_ms=400)
+    with board.held():
+        board.write({f"/{number}": bytes(60) for number in range(5)})
+    words = (tmp_path / "words").read_text().split("\n")
+    marks = [word for word in words if word.startswith((":/", "_hold_end = time.ticks_add(time.ticks_ms(), 400)"))]
+    assert [mark[:2] for mark in marks[1:]] == [":/", ":/", "_h", ":/", ":/", "_h", ":/"]
+    board.write({f"/{number}": bytes(60) for number in range(5)})
+    assert (tmp_path / "words").read_text().count("_hold_end = ") == 3, "nothing is held: nothing to renew"
+    late = Device("id:1234", mpremote=["/bin/sh", "-c", "sleep 1"], timeout_s=0.01)
+    with pytest.raises(device.NoAnswer, match=r"within 0\.11 s"):
+        late.write({"/x": bytes(100)})
 
 
 def test_no_program() -> None:
