@@ -284,17 +284,29 @@ def random_below(limit):
 _station = []  # the radio, once it is in use: a list, because overlays see changes of it, and not of a variable
 
 
+_CONNECTING = const(1001)  # STAT_CONNECTING of ESP32
+_RECONNECTS = const(3)
+
+
 def wifi_begin(ssid, password):
-    """Switch the radio on and start joining. Returns at once; "" as ssid means that the network needs no joining."""
+    """Switch the radio on and start joining. Returns at once; "" as ssid means that the network needs no joining.
+
+    Raises OSError when the chip does not take it, or has lost its address: it wants `wifi_end` then.
+    """
     if network is None or not ssid:
         return
     if not _station:
         _station.append(network.WLAN(network.STA_IF))
     wlan = _station[0]
     wlan.active(True)
-    if hasattr(network.WLAN, "PM_NONE"):  # Pico W: power save loses packets for seconds; must follow active(True)
+    if IS_RP2:  # power save loses packets for seconds there; must follow active(True)
         wlan.config(pm=network.WLAN.PM_NONE)
-    if not wlan.isconnected():
+    else:  # without a bound ESP32 tries for ever, and says "connecting" whatever is wrong
+        wlan.config(reconnects=_RECONNECTS)
+    if wlan.isconnected():
+        if wlan.ifconfig()[0] == "0.0.0.0":  # ESP32 does not notice
+            raise OSError("address lost")
+    elif wlan.status() != _CONNECTING:  # ESP32 has begun by itself after a loss, and refuses to be asked twice
         wlan.connect(ssid, password or None)
 
 
@@ -313,6 +325,11 @@ def wifi_up():
     return not _station or _station[0].isconnected()
 
 
+def wifi_gave_up():
+    """True once the chip tries no longer: RP2's errors are below 0, ESP32's states from 1000 on, its errors below."""
+    return bool(_station) and _station[0].status() < (0 if IS_RP2 else 1000)
+
+
 def wifi_why():
     """Why there is no address yet, in a word or two, from the port's status code (network.WLAN.status)."""
     if not _station:
@@ -320,9 +337,11 @@ def wifi_why():
     status = _station[0].status()
     if status in (201, -2):  # ESP32: STAT_NO_AP_FOUND; RP2 (cyw43.h): CYW43_LINK_NONET
         return "no such network"
-    if status in (202, 204, -3):  # STAT_WRONG_PASSWORD, STAT_HANDSHAKE_TIMEOUT; CYW43_LINK_BADAUTH
+    if status in (15, 202, 204, -3):  # ESP32: WPA2's handshake timed out, or was refused; CYW43_LINK_BADAUTH
         return "wrong password"
-    if status == 2:  # CYW43_LINK_NOIP
+    if status == 210:  # WIFI_REASON_NO_AP_FOUND_W_COMPATIBLE_SECURITY
+        return "password missing"
+    if IS_RP2 and status == 2:  # CYW43_LINK_NOIP; on ESP32 a reason of the access point's
         return "no address given"
     if status in (1001, 1):  # STAT_CONNECTING; CYW43_LINK_JOIN
         return "stuck connecting"

@@ -1,12 +1,11 @@
 """The link: frames out of the outbox to the gateway, acknowledgements back, over one MQTT session that may break.
 
-A state machine that the application's loop steps. All its deadlines run on the network's clock.
+A state machine that the application's loop steps, on the network's clock; docs/link.md has the bound of each call:
 
     PAUSE -> WIFI -> RESOLVING -> CONNECTING -> GREETING -> SUBSCRIBING -> UP -> (any error) -> PAUSE
 
 The pause is a full-jitter back-off; RESOLVING is left out for a gateway given by address. Bound of one `step`: at most
-READS_MAX * CHUNK_BYTES (4 KB) read, _SENDS_MAX packets built and written, none of it waiting (docs/link.md has the
-bound of each call).
+READS_MAX * CHUNK_BYTES (4 KB) read, _SENDS_MAX packets built and written, none of it waiting.
 
 Rules of delivery (design section 3): frames go in order of (boot, seq), at most `window` unacknowledged; an ack frees
 the outbox; without progress for the ack time-out everything from the watermark on is sent again, after three such
@@ -35,6 +34,8 @@ _SENDS_MAX = const(4)
 _BACKOFF_MS = const(500)
 _WIFI_MS = const(30000)  # for joining; then the radio is switched off and on
 _ROUNDS_MAX = const(3)  # ack time-outs in a row before the session is renewed
+_ACK_BYTES_MAX = const(256)  # the contract's are below 130; in a few KB of "[" lies more than the heap
+_U32_MAX = const(0xFFFFFFFF)
 _NEAR_RECORDS = const(32)  # an event this close behind what was sent needs not overtake
 
 
@@ -64,11 +65,9 @@ class Link:
         self.boot = 0
         self.head_seq = 0  # last seq appended, kept by the application
         self.hurry_seq = 0  # send without lingering up to this one
-        self.last_error = ""
-        self.last_reason = ""
+        self.last_error = self.last_reason = ""
         self.linger_ms = config.link["linger_ms"]  # how long a report waits for company; events never do
-        self.frames_sent = 0
-        self.retransmits = 0
+        self.frames_sent = self.retransmits = 0
         self.connects = 0
         self.bad_messages = 0
         self._dirty = []  # leaves of retained messages to be published
@@ -76,8 +75,7 @@ class Link:
         self._until = port.net_ticks_ms()
         self._attempt = 0
         self._in_flight = []  # (boot, first seq, last seq)
-        self._cursor_boot = 0
-        self._cursor_seq = 0
+        self._cursor_boot = self._cursor_seq = 0
         self._rounds = 0
         self._resent = False
         self._ack_by = 0
@@ -176,7 +174,11 @@ class Link:
         return self._port.ticks_diff(now, deadline) >= 0
 
     def _join(self, now):
-        self._port.wifi_begin(self._config.ssid, self._config.wifi_password)
+        try:
+            self._port.wifi_begin(self._config.ssid, self._config.wifi_password)
+        except OSError as error:
+            self._port.wifi_end()
+            raise LinkError("wifi", str(error))
         self.state = _WIFI
         self._until = self._port.ticks_add(now, _WIFI_MS)
         self._step_wifi(now)
@@ -185,7 +187,7 @@ class Link:
         """WIFI: until the board has an address. RESOLVING: until the gateway has one."""
         if self.state == _RESOLVING or self._port.wifi_up():
             self._find(now)
-        elif self._passed(now, self._until):
+        elif self._port.wifi_gave_up() or self._passed(now, self._until):
             why = self._port.wifi_why()
             self._port.wifi_end()
             raise LinkError("wifi", why)
@@ -272,8 +274,7 @@ class Link:
         self.connects += 1
         self._last_in = now
         self._pinged = False
-        self._rounds = 0
-        self._rewind()
+        self.renew()
         self._set_ack_deadline(now)
         self._dirty = [topics.META, topics.STATUS, topics.MODEL_STATE, topics.HEALTH]
         self._more = True
@@ -298,15 +299,13 @@ class Link:
     def _close_socket(self):
         if self._finder is not None:
             self._finder.stop()
-        sock = self.sock
-        self.sock = None
+        sock, raw = self.sock, self._raw
+        self.sock = self._raw = None
         if sock is not None:
             try:
                 self._poll.unregister(sock)
             except (KeyError, OSError):
                 pass  # never registered: nothing to undo
-        raw = self._raw
-        self._raw = None
         try:
             self._session.close()
         finally:
@@ -379,13 +378,11 @@ class Link:
         """A frame of events that a backlog, or a full window, keeps from being sent in its turn."""
         if self.hurry_seq <= self._cursor_seq and self._cursor_boot >= self.boot:
             return None  # already sent in order
-        if len(self._in_flight) < self._options["window"] and self._is_near_head():
+        is_near_head = self._cursor_boot == self.boot and self.head_seq - self._cursor_seq <= _NEAR_RECORDS
+        if is_near_head and len(self._in_flight) < self._options["window"]:
             return None  # next in order anyway
         urgent = self._outbox.next_urgent()
         return None if urgent is None else urgent[0]
-
-    def _is_near_head(self):
-        return self._cursor_boot == self.boot and self.head_seq - self._cursor_seq <= _NEAR_RECORDS
 
     def _next_frame(self, now):
         if len(self._in_flight) >= self._options["window"]:
@@ -405,8 +402,7 @@ class Link:
         if not self._in_flight:
             self._set_ack_deadline(now)
         self._in_flight.append((boot, first, last))
-        self._cursor_boot = boot
-        self._cursor_seq = last
+        self._cursor_boot, self._cursor_seq = boot, last
         return frame
 
     def _set_ack_deadline(self, now):
@@ -427,8 +423,7 @@ class Link:
         self._in_flight = []
         self._resent = False
         self._outbox.urgent_again()
-        boot, seq = self._outbox.floor()
-        self._cursor_boot = boot
+        self._cursor_boot, seq = self._outbox.floor()
         self._cursor_seq = seq - 1
 
     # ---- incoming --------------------------------------------------------------------------------------------------
@@ -439,8 +434,8 @@ class Link:
     def _message(self, topic, payload):
         if topic == self._ack_topic:
             try:
-                self._take_ack(json.loads(bytes(payload).decode()))
-            except (ValueError, KeyError, TypeError, IndexError):
+                self._take_ack(payload)
+            except (ValueError, KeyError, TypeError, IndexError, MemoryError):
                 self.bad_messages += 1
         elif topic == self._topic(topics.MODEL_SET):
             if payload and self.on_model is not None:
@@ -451,25 +446,31 @@ class Link:
         else:
             self.bad_messages += 1
 
-    def _take_ack(self, ack):
+    def _take_ack(self, payload):
+        """Everything in it is looked at before any of it counts. Raises what nonsense leads to."""
+        if len(payload) > _ACK_BYTES_MAX:
+            raise ValueError("size")
+        ack = json.loads(bytes(payload).decode())
         boot = ack["boot"]
         seq = ack["seq"]
         got = ack.get("got")
-        top = ack.get("top")
-        now = self._port.net_ticks_ms()
-        if not isinstance(boot, int) or not isinstance(seq, int) or boot > self.boot:
-            raise ValueError("boot or seq")
-        if isinstance(top, int) and self.on_known is not None:
-            self.on_known(top)
-        if boot == self.boot and seq > self.head_seq:
+        top = ack.get("top", 0)
+        unix_s = ack.get("t", 0)
+        ms = ack.get("ms", 0)
+        for number in (boot, seq, top, unix_s, ms, got[0] if got else 0, got[1] if got else 0):
+            if not isinstance(number, int) or not 0 <= number <= _U32_MAX:
+                raise ValueError("number")
+        if (boot, seq) > (self.boot, self.head_seq):
             raise ValueError("acks what was never sent")
+        if "top" in ack and self.on_known is not None:
+            self.on_known(top)
         if got is not None:
             if boot == self.boot:
                 self._outbox.urgent_got(got[0], got[1])
             self._fast_resend(boot, got[0], got[1])
-        self._apply_ack(boot, seq, now)
-        if self.on_ack is not None and isinstance(ack.get("t"), int):
-            self.on_ack(ack["t"], ack.get("ms", 0))
+        self._apply_ack(boot, seq, self._port.net_ticks_ms())
+        if self.on_ack is not None and unix_s:
+            self.on_ack(unix_s, ms)
 
     def _apply_ack(self, boot, seq, now):
         if not self._outbox.ack(boot, seq):
@@ -484,8 +485,7 @@ class Link:
         self._in_flight = [flight for flight in self._in_flight if (flight[0], flight[2]) >= floor]
         self._set_ack_deadline(now)
         if (self._cursor_boot, self._cursor_seq + 1) < floor:
-            self._cursor_boot = floor[0]
-            self._cursor_seq = floor[1] - 1
+            self._cursor_boot, self._cursor_seq = floor[0], floor[1] - 1
         self._more = True
 
     def _fast_resend(self, boot, first, last):

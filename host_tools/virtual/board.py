@@ -188,6 +188,11 @@ class VirtualBoard:
         self._link_up = True
         self._send("wifi on")
 
+    def trouble_wifi(self, kind: str) -> None:
+        """ "stuck": its access point answers nobody; "lost": it took the board's address back; "key": it now takes the
+        board's password. Ends with `restore_wifi`, or when the board restarts."""
+        self._send("wifi " + kind)
+
     def set_pin(self, number: int, level: bool) -> None:
         """Put a level on an input from outside, as a button does."""
         self._send(f"pin {number} {int(level)}")

@@ -133,6 +133,7 @@ class FakePort:
     def __init__(self) -> None:
         self.now = PERIOD - 5000  # every test crosses the wrap
         self.up = True
+        self.gave_up = False
         self.joins = 0
         self.leaves = 0
         self.dns = "192.0.2.53"
@@ -159,6 +160,9 @@ class FakePort:
 
     def wifi_end(self) -> None:
         self.leaves += 1
+
+    def wifi_gave_up(self) -> bool:
+        return self.gave_up
 
     def wifi_why(self) -> str:
         return "wrong password"

@@ -329,6 +329,15 @@ def test_wifi_lost_closes_the_session(wire: Wire) -> None:
         b'{"boot":1,"seq":31}',
         b'{"boot":1,"seq":5,"got":3}',
         b'{"boot":1,"seq":5,"got":[1]}',
+        b'{"boot":1,"seq":5,"got":[1,"2"]}',
+        b'{"boot":1,"seq":5,"got":{"0":1}}',
+        b'{"boot":1,"seq":5,"t":1800000000,"ms":1.5}',
+        b'{"boot":1,"seq":5,"t":1800000000,"ms":[]}',
+        b'{"boot":1,"seq":5,"t":"now"}',
+        b'{"boot":1,"seq":5,"top":4294967296}',
+        b'{"boot":-1,"seq":5}',
+        b'{"boot":1,"seq":' + b"9" * 200 + b"}",
+        b'{"boot":1,"seq":5,"more":"' + b"x" * 300 + b'"}',
         b"{" * 200,
     ],
 )
@@ -404,29 +413,87 @@ def test_a_board_that_asks_for_its_number_sends_no_frame_before_the_answer(wire:
     assert wire.frames() == [(1, 3)]
 
 
+def hal_functions(is_rp2: bool, station: object, network: object = None) -> dict[str, Any]:
+    """The hal's functions for Wi-Fi, as they stand there: the file itself wants a board's modules."""
+    source = (Path(__file__).resolve().parents[2] / "firmware" / "isonode" / "hal.py").read_text()
+    wanted = ("wifi_begin", "wifi_gave_up", "wifi_why")
+    found = [node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef) and node.name in wanted]
+    scope: dict[str, Any] = {"IS_RP2": is_rp2, "_station": [station], "network": network}
+    scope.update(_CONNECTING=1001, _RECONNECTS=3)
+    exec(compile(ast.Module(list(found), []), "hal.py", "exec"), scope)
+    return scope
+
+
 @pytest.mark.parametrize(
-    ("status", "why"),
+    ("is_rp2", "status", "why", "gave_up"),
     [
-        (201, "no such network"),
-        (-2, "no such network"),
-        (202, "wrong password"),
-        (-3, "wrong password"),
-        (1001, "stuck connecting"),
-        (1, "stuck connecting"),
-        (2, "no address given"),
-        (203, "not joined (203)"),
+        (False, 201, "no such network", True),
+        (True, -2, "no such network", True),
+        (False, 15, "wrong password", True),
+        (False, 202, "wrong password", True),
+        (True, -3, "wrong password", True),
+        (False, 210, "password missing", True),
+        (False, 1001, "stuck connecting", False),
+        (True, 1, "stuck connecting", False),
+        (True, 2, "no address given", False),
+        (False, 2, "not joined (2)", True),
+        (False, 203, "not joined (203)", True),
     ],
 )
-def test_wifi_that_does_not_come_up_says_why(wire: Wire, status: int, why: str) -> None:
-    """Codes of ESP32 (network.STAT_*) and RP2 (cyw43.h), through the hal's own function."""
-    source = (Path(__file__).resolve().parents[2] / "firmware" / "isonode" / "hal.py").read_text()
-    tree = ast.parse(source)
-    function = next(node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "wifi_why")
-    scope: dict[str, Any] = {"_station": [SimpleNamespace(status=lambda: status)]}
-    exec(compile(ast.Module([function], []), "hal.py", "exec"), scope)
-    wire.port.wifi_why = scope["wifi_why"]  # type: ignore[method-assign]
+def test_wifi_that_does_not_come_up_says_why(wire: Wire, is_rp2: bool, status: int, why: str, gave_up: bool) -> None:
+    """Codes of ESP32 (network.STAT_*, esp_wifi_types.h) and RP2 (cyw43.h); at once when the chip tries no longer."""
+    functions = hal_functions(is_rp2, SimpleNamespace(status=lambda: status))
+    wire.port.wifi_why = functions["wifi_why"]  # type: ignore[method-assign]
+    wire.port.wifi_gave_up = functions["wifi_gave_up"]  # type: ignore[method-assign]
     wire.port.up = False
     wire.step()
+    assert (wire.link.last_error == "wifi: " + why) == gave_up
     wire.port.go(30_000)
-    wire.step()
+    wire.step(times=1 if not gave_up else 0)
     assert wire.link.last_error == "wifi: " + why and wire.port.leaves == 1
+
+
+@pytest.mark.parametrize(
+    ("is_rp2", "connected", "status", "address", "then"),
+    [
+        (False, False, 1000, "0.0.0.0", "connect"),
+        (False, False, 201, "0.0.0.0", "connect"),
+        (False, False, 1001, "0.0.0.0", "wait"),  # has begun by itself
+        (False, True, 1010, "192.0.2.7", "wait"),
+        (False, True, 1010, "0.0.0.0", "raise"),
+        (True, False, 0, "0.0.0.0", "connect"),
+        (True, False, -3, "0.0.0.0", "connect"),
+        (True, True, 3, "192.0.2.7", "wait"),
+    ],
+)
+def test_the_radio_is_told_what_its_port_takes(
+    is_rp2: bool, connected: bool, status: int, address: str, then: str
+) -> None:
+    """Power save off on RP2, whose `config` knows no `reconnects`; bounded tries on ESP32."""
+    options: dict[str, int] = {}
+    joins: list[tuple[str, str | None]] = []
+    station = SimpleNamespace(
+        active=lambda up: None,
+        config=lambda **given: options.update(given),
+        isconnected=lambda: connected,
+        status=lambda: status,
+        ifconfig=lambda: (address,),
+        connect=lambda ssid, key: joins.append((ssid, key)),
+    )
+    begin = hal_functions(is_rp2, station, SimpleNamespace(WLAN=SimpleNamespace(PM_NONE=16)))["wifi_begin"]
+    if then == "raise":
+        with pytest.raises(OSError, match="address lost"):
+            begin("lab", "")
+    else:
+        begin("lab", "")
+    assert joins == ([("lab", None)] if then == "connect" else [])
+    assert options == ({"pm": 16} if is_rp2 else {"reconnects": 3})
+
+
+def test_a_radio_that_refuses_is_restarted(wire: Wire) -> None:
+    def refuse(*_: str) -> None:
+        raise OSError("Wifi Internal Error")
+
+    wire.port.wifi_begin = refuse  # type: ignore[method-assign]
+    wire.step()
+    assert wire.link.last_error == "wifi: Wifi Internal Error" and wire.port.leaves == 1 and wire.link.next_ms() > 0
