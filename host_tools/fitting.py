@@ -102,7 +102,7 @@ def set_limits(
     params: with its valid range set. values: sorted. extremes: see `half_day_extremes`.
     """
     low, high = _normal_range(values, rules)
-    if extremes:
+    if len(extremes) > 1:  # one alone may be the failure
         # What happens in that share of all half-days is ordinary, however short it is: a freezer's defrost, a noon sun.
         at = int(rules.extreme_share * (len(extremes) - 1))
         low = min(low, sorted((least for least, _ in extremes), reverse=True)[at])

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import Any
+from typing import Any, Protocol
 
-from host_tools.cloud.store_read import CloudReader, DeviceInfo, StoredReading
+from host_tools.cloud.store_read import DeviceInfo, StoredReading
 from host_tools.reconstruct import Reconstruction, Report, value_after
 from host_tools.sensing import DHT22_HUMIDITY_MILLI, DS18B20_TEMP_MILLI
 from host_tools.traces import Trace
@@ -195,7 +195,14 @@ def from_traces(traces: Iterable[Trace]) -> list[History]:
     return found
 
 
-def from_store(reader: CloudReader, periods_ms: Mapping[str, int | None] | None = None) -> list[History]:
+class Reader(Protocol):
+    """Where reports are read from: the receiver's store, or the lake."""
+
+    def devices(self) -> list[DeviceInfo]: ...
+    def channel_history(self, device: str, channel: int) -> Iterator[StoredReading]: ...
+
+
+def from_store(reader: Reader, periods_ms: Mapping[str, int | None] | None = None) -> list[History]:
     """Histories of all devices and channels in the store. periods_ms: sampling periods, as far as they are known."""
     found = []
     for device in reader.devices():

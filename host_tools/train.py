@@ -108,6 +108,8 @@ class ChannelResult:
     plain: Prediction
     """What the plainest way of reporting would send: send-on-delta with the same error bound."""
     reporting: Reporting
+    borrowed: bool = False
+    """Learnt from the boards of the same class, because the board itself has measured too little so far."""
 
 
 @dataclass(frozen=True)
@@ -178,13 +180,19 @@ def train_one(
     for name in sorted(by_channel):
         group = by_channel[name]
         old: Params = ChannelParams() if current is None else current.params(name)
-        check_enough(f"{target}, channel {name}", group, rules)
+        borrowed = False
+        try:
+            check_enough(f"{target}, channel {name}", group, rules)
+        except TrainingRefused:
+            group = list(_of_its_class(target, name, group, histories))
+            check_enough(f"{target}, channel {name}", group, rules)
+            borrowed = True
         new = fit([history.recent(rules.history_days) for history in group], old, rules)
         goal = goals.get(name) or goals.get("") or DEFAULT_GOALS.get(name) or DEFAULT_GOALS[""]
         ways = ways_to_try(old, old.delay_s if delay_s is None else delay_s)
         plain, after, reporting = _choose(f"{target}, channel {name}", group, new, goal, ways)
         channels[name] = new
-        results.append(ChannelResult(name, len(group), _replay_all(group, old), after, plain, reporting))
+        results.append(ChannelResult(name, len(group), _replay_all(group, old), after, plain, reporting, borrowed))
     model = Model(fleet, target, sequence, channels=channels)
     try:
         # What a board would refuse must not leave this place.
@@ -192,6 +200,20 @@ def train_one(
     except ModelError as error:
         raise InputError(f"{target}: no such model can be: {error}") from None
     return TrainedModel(model, tuple(results))
+
+
+def _of_its_class(
+    target: str, channel: str, group: Sequence[History], histories: Sequence[History]
+) -> Sequence[History]:
+    """Cold start: what a board of too short a history can be trained on, all of its class; else its own.
+
+    Faults are nobody else's affair: a board whose sensor fails stays refused.
+    """
+    label = group[0].device_class
+    failing = any(fault for history in group for run in history.runs for fault in run.fault)
+    if not target.startswith("device:") or label is None or failing:
+        return group
+    return [history for history in histories if history.device_class == label and history.channel == channel]
 
 
 def _meant(target: str, history: History) -> bool:

@@ -19,6 +19,7 @@ from host_tools.errors import HostError
 
 if TYPE_CHECKING:
     from host_tools.cloud.lake_beside import LakeWriter
+    from host_tools.lake.reader import LakeReader
     from host_tools.lake.storage import Storage
 
 _UNITS_S = {"s": 1, "min": 60, "h": 3600, "day": 86400}
@@ -74,6 +75,14 @@ def _extra() -> Iterator[None]:
 def _missing(package: str) -> ExtraMissing:
     how = "make setup EXTRA=cloud, or pip install 'isotherm[host,cloud]'"
     return ExtraMissing(f"the lake needs the Python package {package!r}: {how}")
+
+
+def reader_of(where: str) -> LakeReader:
+    """A lake as the trainer reads it. Raises LakeError where there is none, ExtraMissing."""
+    with _extra():
+        from host_tools.lake.reader import LakeReader
+
+        return LakeReader(_storage(where))
 
 
 def _storage(where: str) -> Storage:

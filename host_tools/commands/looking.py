@@ -12,7 +12,7 @@ from host_tools.commands import model_files
 from host_tools.errors import InputError
 
 if TYPE_CHECKING:
-    from host_tools.history import History
+    from host_tools.history import History, Reader
     from isocore.model import Model
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
@@ -29,19 +29,33 @@ def history_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
-def histories(store: Path | None, trace_paths: tuple[Path, ...], period_s: float | None) -> list[History]:
-    """What a store or traces hold. Raises InputError unless one of both is given."""
+def histories(
+    store: Path | None, trace_paths: tuple[Path, ...], period_s: float | None, lake: str | None = None
+) -> list[History]:
+    """What a store, traces or a lake hold. Raises InputError unless one of them is given."""
     from host_tools.cloud.store_read import CloudReader
-    from host_tools.history import from_store, from_traces
+    from host_tools.history import from_traces
     from host_tools.traces import load_traces
 
-    if (store is None) == (not trace_paths):
-        raise InputError("give either --store or --trace")
+    if (store is not None) + bool(trace_paths) + (lake is not None) != 1:
+        raise InputError(
+            "give either --store or --trace" if lake is None else "give one of --store, --trace and --lake"
+        )
+    if lake is not None:
+        from host_tools.commands.lake import reader_of
+
+        return _stored(reader_of(lake), period_s)
     if store is None:
         return from_traces(load_traces(trace_paths, lambda text: click.echo(text, err=True)).values())
     with CloudReader(store) as reader:
-        names = [device.name for device in reader.devices()]
-        return from_store(reader, None if period_s is None else dict.fromkeys(names, round(period_s * 1000)))
+        return _stored(reader, period_s)
+
+
+def _stored(reader: Reader, period_s: float | None) -> list[History]:
+    from host_tools.history import from_store
+
+    names = [device.name for device in reader.devices()]
+    return from_store(reader, None if period_s is None else dict.fromkeys(names, round(period_s * 1000)))
 
 
 def _meant(found: list[History], model: Model) -> list[History]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +23,7 @@ from isocore.errors import SignatureError
 
 if TYPE_CHECKING:
     from host_tools.train import Goal, TrainedModel
+    from isocore.model import Model
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 _PATH = click.Path(path_type=Path)
@@ -50,6 +53,7 @@ model.add_command(score)
     "--store", type=click.Path(path_type=Path, file_okay=False), help="The receiver's data folder to learn from."
 )
 @click.option("--trace", "trace_paths", multiple=True, type=_PATH, help="A trace to learn from; may be repeated.")
+@click.option("--lake", help="A lake to learn from, as `isotherm cloud lake` names it.")
 @click.option("--fleet", required=True, help="Fleet the model is for.")
 @click.option(
     "--target", "targets", multiple=True, required=True, help='"*", class:NAME or device:NAME; may be repeated.'
@@ -71,10 +75,13 @@ model.add_command(score)
     help="Reports (never alarms) may wait so long to send fewer; as in --current, else 0.",
 )
 @click.option("--current", type=_FILE, help="The model that runs now (payload or container), to compare with.")
+@click.option("--every", type=click.Choice(["hour", "day", "week"]), help="Train again and again; --out is a folder.")
+@click.option("--rounds", type=click.IntRange(1), help="With --every: stop after so many; default never.")
 @click.option("--out", required=True, type=_PATH, help="File to write; a folder when there are several targets.")
 def train(
     store: Path | None,
     trace_paths: tuple[Path, ...],
+    lake: str | None,
     fleet: str,
     targets: tuple[str, ...],
     sequence: int,
@@ -84,6 +91,8 @@ def train(
     period_s: float | None,
     delay_s: int | None,
     current: Path | None,
+    every: str | None,
+    rounds: int | None,
     out: Path,
 ) -> None:
     """Fit models to what was collected, and predict what boards will make of them.
@@ -92,19 +101,54 @@ def train(
     Examples:
       isotherm model train --store cloud-data --fleet home --target class:fridge --sequence 2 --out fridge.json
       isotherm model train --trace traces --fleet home --target "*" --budget 10 --sequence 1 --out all.json
+      isotherm model train --store cloud-data --fleet home --target "*" --sequence 1 --every day --out proposals
     """
-    from host_tools.train import train as fit
+    from host_tools.proposals import file_name
+    from host_tools.train import train_one
 
-    found = histories(store, trace_paths, period_s)
     running = None if current is None else model_files.load(current)
     goals = _goals(error_c, error_pct, budget)
-    known = {} if running is None else dict.fromkeys(targets, running)
-    trained = fit(found, fleet, targets, sequence, goals, known, delay_s=delay_s)
+    if every is not None:
+
+        def fit(target: str, number: int, before: Model | None) -> TrainedModel:
+            found = histories(store, trace_paths, period_s, lake)
+            return train_one(found, fleet, target, number, goals, before, delay_s=delay_s)
+
+        _train_again(out, targets, sequence, running, fit, every, rounds)
+        return
+    if rounds is not None:
+        raise InputError("--rounds goes with --every")
+    found = histories(store, trace_paths, period_s, lake)
+    trained = [train_one(found, fleet, target, sequence, goals, running, delay_s=delay_s) for target in targets]
     for result in trained:
-        path = out if len(targets) == 1 and not out.is_dir() else out / _file_name(result.model.target)
+        path = out if len(targets) == 1 and not out.is_dir() else out / f"{file_name(result.model.target)}.json"
         model_files.write(path, result.payload + b"\n")
         click.echo(f"{path}: {result.model.target}, sequence {sequence}")
-        _print_prediction(result)
+        for line in _prediction(result):
+            click.echo(line)
+
+
+def _train_again(
+    out: Path,
+    targets: tuple[str, ...],
+    sequence: int,
+    running: Model | None,
+    fit: Callable[[str, int, Model | None], TrainedModel],
+    every: str,
+    rounds: int | None,
+) -> None:
+    """Propose now and each time `every` has passed, until stopped."""
+    from host_tools.proposals import EVERY_S, Proposals, propose
+
+    if out.exists() and not out.is_dir():
+        raise InputError(f"--out: {out} is a file; with --every it is the folder of proposals")
+    done = 0
+    while True:
+        propose(Proposals(out), targets, sequence, running, fit, _prediction, click.echo)
+        done += 1
+        if done == rounds:
+            return
+        time.sleep(EVERY_S[every])
 
 
 def _goals(error_c: float | None, error_pct: float | None, budget: float | None) -> dict[str, Goal]:
@@ -122,24 +166,23 @@ def _goals(error_c: float | None, error_pct: float | None, budget: float | None)
     return goals
 
 
-def _file_name(target: str) -> str:
-    return ("all" if target == "*" else target.replace(":", "-")) + ".json"
-
-
-def _print_prediction(trained: TrainedModel) -> None:
+def _prediction(trained: TrainedModel) -> list[str]:
+    lines = []
     for channel in trained.channels:
         old, new = channel.before, channel.after
-        click.echo(
-            f"  {channel.name}, {channel.devices} board(s), {new.days:.1f} days: "
+        lines.append(
+            f"  {channel.name}, {channel.devices} board(s){', borrowed from the class' if channel.borrowed else ''}, "
+            f"{new.days:.1f} days: "
             f"messages a sensor-day {old.messages_per_day:.1f} -> {new.messages_per_day:.1f}, "
             f"alarms {old.alarms} -> {new.alarms}, "
             f"largest error {old.max_error_milli / 1000:g} -> {new.max_error_milli / 1000:g}"
         )
-        click.echo(
+        lines.append(
             f"    predictor {channel.reporting}: {new.messages} reports of {new.samples} samples "
             f"({100 * new.messages / max(1, new.samples):.2f} %); plain send-on-delta with the same bound "
             f"{channel.plain.messages}"
         )
+    return lines
 
 
 @model.command()

@@ -204,3 +204,9 @@ def test_other_refusals() -> None:
 def test_rules_are_data() -> None:
     strict = train_one([simulated()], "home", "*", 1, rules=Rules(margin_milli_min=5000))
     assert only(strict).high_on_milli - only(train_one([simulated()], "home", "*", 1)).high_on_milli >= 3500
+
+
+def test_a_failure_in_a_history_of_hours_does_not_teach_itself() -> None:
+    values = [25_000 + 60 * (i % 5) for i in range(400)]
+    values[300:320] = [60_000] * 20
+    assert only(train_one([flat(values)], "home", "*", 1)).high_on_milli <= 27_000
