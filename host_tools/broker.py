@@ -31,7 +31,6 @@ _KEPT = 3  # former configurations
 _CONF = """\
 # {who}. Made from the fleet's registry; a change here is lost at the next one.
 # One listener, and it is TLS: who shows no certificate of this fleet's authority is not even asked for a name.
-per_listener_settings false
 listener {port} {host}
 cafile {folder}/ca.pem
 certfile {folder}/broker.pem

@@ -36,10 +36,14 @@ def gather(plan: Plan, stack: Stack) -> dict[str, BoardBooks]:
                 emitted=emitted,
                 store=_store_count(ledger, board.name),
                 cloud=[
-                    CloudRow(r.boot, r.seq, r.kind, r.channel, r.uptime_ms, r.value, r.recv_unix_ms, r.trend)
+                    CloudRow(
+                        *(r.boot, r.seq, r.kind, r.channel, r.uptime_ms, r.value, r.recv_unix_ms, r.trend),
+                        verified=r.verdict == "verified",
+                    )
                     for r in cloud.readings(board.name)
                 ],
                 temperature_channels=_temperature_channels(board),
+                tags=stack.links.tags,
             )
     uplink = share_out(totals["bytes_uplink"], {name: len(books.cloud) for name, books in out.items()})
     whole = all_sent.bytes_per_board(plan, out, posts=totals["posts"])

@@ -16,6 +16,7 @@ from host_tools import admission, broker, membership
 from host_tools.commands.keys import write_identity
 from host_tools.keys import fleet as fleets
 from host_tools.keys import signing
+from host_tools.keys.sealed import write_file
 
 HOST = "127.0.0.1"
 NAME = "localhost"  # what boards know the broker by
@@ -31,6 +32,7 @@ class Links(Protocol):
     scheme: str
     notice: str
     receiver_options: tuple[str, ...]
+    tags: bool  # boards tag their frames, the receiver checks them
 
     def board(self, config: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, bytes]]:
         """A board's own configuration and files, out of one that names no broker's port and no keys."""
@@ -49,6 +51,7 @@ class SecureLinks:
     """A fleet of its own. Its keys lie in plain files in the run's folder, and go with it."""
 
     scheme = "https"
+    tags = True
     notice = (
         "Every link is mutual TLS, every model signed, by a fleet made for this run. Its keys are in the run's folder "
         "without a passphrase and go with it."
@@ -71,17 +74,22 @@ class SecureLinks:
         write_identity(receiver, self._fleet.admit("receiver", "receiver", [HOST, NAME]))
         self.key = self._fleet.model_key()
         self.tls: ssl.SSLContext | None = membership.context(operator)
-        options = ("--cert-file", "cert.pem"), ("--key-file", "key.pem"), ("--client-ca-file", "ca.pem")
+        self._reading_keys = receiver / "reading-keys.json"
+        options = (
+            *(("--cert-file", "cert.pem"), ("--key-file", "key.pem"), ("--client-ca-file", "ca.pem")),
+            ("--reading-keys-file", self._reading_keys.name),
+        )
         self.receiver_options = tuple(word for option, name in options for word in (option, str(receiver / name)))
 
     def board(self, config: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, bytes]]:
-        """Taken in; its private key is nowhere but in its flash."""
-        given = self._fleet.admit(config["device"], "board")
-        named = {**config, "gateway": {"host": HOST, "port": self._port}}
+        """Taken in, with tags on its frames; its keys are nowhere but in its flash."""
+        given = self._fleet.admit(config["device"], "board", tagged=True)
+        named = {**config, "gateway": {"host": HOST, "port": self._port}, "reading_key": admission.READING_KEY}
         return admission.board_config(named, self._fleet, NAME), admission.board_files(given)
 
     def broker_conf(self) -> Path:
-        """As `isotherm broker install` makes it."""
+        """As `isotherm broker install` makes it. The receiver's keys are written with it: they name the boards too."""
+        write_file(self._reading_keys, self._fleet.cloud_keys(), 0o600, replace=True)
         identity = self._server.identity
         files = admission.broker_files(
             self._fleet,
@@ -123,6 +131,7 @@ class PlainLinks:
     """The named exception: no TLS, anonymous, on loopback. Models are signed all the same."""
 
     scheme = "http"
+    tags = False
     notice = (
         "WARNING: --plaintext-for-tests: no link of this run is encrypted and nobody proves who he is. It is for tests "
         "on one machine; nothing installs it."

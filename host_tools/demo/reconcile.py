@@ -37,6 +37,8 @@ INTEGER_FIELDS = (
     "events_sent",
     "events_stored",
     "events_cloud",
+    "tagged",
+    "verified",
 )
 
 
@@ -75,6 +77,7 @@ class CloudRow:
     value_milli: int
     received_unix_ms: int
     trend_milli_min: int = 0
+    verified: bool = False  # the board's tag on its frame matches what the receiver stored
 
 
 @dataclass
@@ -103,6 +106,7 @@ class BoardBooks:
     temperature_channels: frozenset[int] = frozenset()
     bytes_uplink: int = 0
     bytes_if_all_sent: int = 0
+    tags: bool = False  # the board tags its frames
 
 
 @dataclass(frozen=True)
@@ -161,6 +165,7 @@ def reconcile(boards: Mapping[str, BoardBooks], outages: Iterable[tuple[int, int
         Check("stored = cloud rows", total["stored"], total["cloud_rows"]),
         Check("events sent = events stored", total["events_sent"], total["events_stored"]),
         Check("events stored = events at the cloud", total["events_stored"], total["events_cloud"]),
+        Check("rows tagged = tags verified", total["tagged"], total["verified"]),
         Check("lost", total["lost"], 0),
         Check("duplicates", total["duplicates"], 0),
         Check("error past the bound (m°C)", max(0, total["max_error_mc"] - error_bound_milli), 0),
@@ -194,6 +199,8 @@ def _board_row(books: BoardBooks) -> dict[str, Any]:
         "events_sent": counters.get("events_sent", 0),
         "events_stored": books.store.events,
         "events_cloud": sum(is_event(row.kind) and row.kind != LOST for row in books.cloud),
+        "tagged": len(books.cloud) if books.tags else 0,
+        "verified": sum(row.verified for row in books.cloud),
         "max_error_mc": max_error_milli(books.samples, books.cloud, books.temperature_channels),
     }
 
@@ -215,6 +222,7 @@ def _board_checks(name: str, books: BoardBooks, row: Mapping[str, Any]) -> list[
         Check(f"{name}: acked = stored", row["acked"], row["stored"]),
         Check(f"{name}: stored = uploaded", row["stored"], row["uploaded"]),
         Check(f"{name}: stored = cloud rows", row["stored"], row["cloud_rows"]),
+        Check(f"{name}: rows tagged = tags verified", row["tagged"], row["verified"]),
         Check(f"{name}: lost", row["lost"], 0),
         Check(f"{name}: altered on the way", altered, 0),
     ]

@@ -192,6 +192,8 @@ def summary_lines(report: Mapping[str, Any]) -> list[str]:
         f"The signal rebuilt at the cloud is never off by more than {report['max_error_mc'] / 1000:.2f} °C "
         f"(allowed: {report['error_bound_mc'] / 1000:.2f} °C).",
     ]
+    if report["tagged"]:
+        lines.append(f"Tags verified at the cloud: {report['verified']:,} of {report['tagged']:,} rows.")
     if report["bytes_if_all_sent"]:
         lines.append(
             f"{report['bytes_uplink']:,} bytes went up; sending every sample would have taken "

@@ -48,6 +48,8 @@ def test_rooms_disturbed_and_relearned(tmp_path: Path) -> None:
     check_report(done.report)
     assert done.report["sampled"] > 1000 and done.report["suppressed"] > 0
     assert done.report["models_applied"] == 3
+    assert done.report["verified"] == done.report["tagged"] > 100, "real boards' tags, checked by the receiver"
+    assert "Tags verified at the cloud" in done.output
     for phase in ("receiver is stopped", "gateway is killed", "gateway is back", "receiver is back", "new model"):
         assert phase in " ".join(done.output.split())  # lines are broken where the figures before them end
     assert "Nothing lost, nothing doubled" in done.output

@@ -13,6 +13,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from host_tools.keys import reading_keys
 from tests.support import demo
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
@@ -51,6 +52,28 @@ def secret_words(folder: Path, files: list[Path]) -> list[bytes]:
     return [*words, master.read_bytes().strip(), b"demo-password"]
 
 
+def flash_spills(folder: Path, files: list[Path]) -> dict[str, str]:
+    """What is wrong with flash: a board has its own reading key, nobody else's, and no other secret of the fleet."""
+    [master_path] = folder.glob("isotherm-demo-*/keys/cloud-master.key")
+    master = bytes.fromhex(master_path.read_text().strip())
+    others = {"the master of reading keys": master, "the master in hexadecimal": master.hex().encode()}
+    for path in files:
+        key = serialization.load_pem_private_key(path.read_bytes(), None)
+        assert isinstance(key, ec.EllipticCurvePrivateKey)
+        others[f"{path.parent.name}/{path.name}"] = key.private_numbers().private_value.to_bytes(32, "big")
+    images = {path.parent.name: path.read_bytes() for path in folder.glob("isotherm-demo-*/boards/*/flash.img")}
+    assert len(images) == 3
+    own = {name: reading_keys.derive(master, name, 1) for name in images}
+    wrong = {}
+    for name, image in images.items():
+        if own[name] not in image:
+            wrong[name] = "its own reading key is missing"
+        for what, word in others.items() | {(f"the reading key of {n}", k) for n, k in own.items() if n != name}:
+            if word in image:
+                wrong[name] = what
+    return wrong
+
+
 def spilled(words: list[bytes], data: bytes) -> list[bytes]:
     """Which of the words stand in something."""
     return [word for word in words if word in data]
@@ -86,6 +109,7 @@ def test_what_runs_listens_where_it_should_and_only_over_tls(tmp_path: Path) -> 
         assert len(secret) >= 6, "authority, root, model key, broker, gateway, receiver, operator"
         assert all(stat.S_IMODE(path.stat().st_mode) & 0o077 == 0 for path in secret)
         assert not any("boards" in path.parts for path in secret), "a board's key lies outside its flash"
+        assert flash_spills(tmp_path, secret) == {}
         words = secret_words(tmp_path, secret)
         assert len(words) > 15
         for pid, command in demo.pids_naming(tmp_path).items():
