@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from host_tools.errors import HostError
-from tests.bench import alarm, backlog, board, drain, footprint, ingest, lake, machine, receive, uplink
+from tests.bench import alarm, backlog, board, drain, footprint, ingest, lake, machine, receive, tag, uplink
 from tests.bench.common import BenchError, Result, Settings
 
 ALL: dict[str, Callable[[Settings], list[Result]]] = {
@@ -26,6 +26,7 @@ ALL: dict[str, Callable[[Settings], list[Result]]] = {
     "alarm": alarm.run,
     "footprint": footprint.run,
     "board": board.run,
+    "tag": tag.run,
 }
 PEERS = "Peers are not installed by this run; docs/benchmarks.md quotes figures of theirs that were measured elsewhere."
 

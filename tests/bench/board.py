@@ -37,16 +37,16 @@ def run(settings: Settings) -> list[Result]:
     if interpreter.bits != 32:
         settings.say(f"  {interpreter.notice}")
     runs = range(settings.runs)
-    step = [_script(interpreter, "filter_step.py", FIRMWARE) for _ in runs]
+    step = [script(interpreter, "filter_step.py", FIRMWARE) for _ in runs]
     path = [
-        _script(interpreter, "record_path.py", FIRMWARE, UMQTT, folder / f"outbox-{n}", heap_bytes=SOURCE_HEAP_BYTES)
+        script(interpreter, "record_path.py", FIRMWARE, UMQTT, folder / f"outbox-{n}", heap_bytes=SOURCE_HEAP_BYTES)
         for n in runs
     ]
     key = signing.generate()
     container = folder / "model.bin"
     model = Model("demo", "*", 1, channels={"temperature": ChannelParams()})
     container.write_bytes(key.sign(payloads.to_payload(model)))
-    verify = [_script(interpreter, "verify.py", FIRMWARE, container, key.public_key.hex()) for _ in runs]
+    verify = [script(interpreter, "verify.py", FIRMWARE, container, key.public_key.hex()) for _ in runs]
     heap = _app_heap(settings, interpreter, folder)
     bare = [one["bare"] / 1000 for one in step]
     beside = "bare integer state machine"
@@ -67,7 +67,7 @@ def _heap(found: list[dict[str, int]], name: str) -> str:
     return f"{max(one[name] for one in found)} B of heap each"
 
 
-def _script(interpreter: Interpreter, name: str, *arguments: object, heap_bytes: int = HEAP_BYTES) -> dict[str, int]:
+def script(interpreter: Interpreter, name: str, *arguments: object, heap_bytes: int = HEAP_BYTES) -> dict[str, int]:
     """Run a script with a board's heap; it prints name=number."""
     done = subprocess.run(
         [*interpreter.command, *interpreter.heap_option(heap_bytes), str(SCRIPTS / name), *map(str, arguments)],
