@@ -155,8 +155,9 @@ class Questions:
             return *_points(store, state.number, channel, span, page), state
 
         rows, following, state = await self.ask(answer)
-        unit = next((unit for _, name, unit in state.info.channels if name == channel_name), None)
-        head = {"device": device, "channel": channel_name, "unit": unit, "resolution": resolution}
+        named = {text: (name, unit) for n, name, unit in state.info.channels for text in (str(n), name)}
+        name, unit = named.get(channel_name, (channel_name, None))
+        head = {"device": device, "channel": name, "unit": unit, "resolution": resolution}
         return JSONResponse(head | {"points" if not length_s else "windows": rows, "next": following})
 
     async def windows(self, request: Request) -> Response:

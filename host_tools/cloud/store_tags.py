@@ -76,10 +76,11 @@ class TagCheck:
     def __init__(self, db: sqlite3.Connection, count: Count) -> None:
         self._db = db
         self._count = count
-        self._waiting = int(db.execute("SELECT count(*) FROM frame").fetchone()[0])
+        self.forget()
 
     def forget(self) -> None:
         """A transaction was rolled back."""
+        self._contested = int(self._db.execute("SELECT count(*) FROM contested").fetchone()[0])
         self._waiting = int(self._db.execute("SELECT count(*) FROM frame").fetchone()[0])
 
     def first_verdicts(self, keys: Keys | None, batch: Batch) -> list[int]:
@@ -88,10 +89,13 @@ class TagCheck:
 
     def contest(self, gateway: int, device: int, row: Reading) -> None:
         """Keep a row whose identity is stored with other content: a frame may prove it."""
-        (held,) = self._db.execute("SELECT count(*) FROM contested").fetchone()
-        if held >= CONTESTED_MAX:  # hints, and no reading is lost with them
+        if self._contested >= CONTESTED_MAX:  # at most so many: counted anew only here, for a clone may bring thousands
+            (self._contested,) = self._db.execute("SELECT count(*) FROM contested").fetchone()
+        if self._contested >= CONTESTED_MAX:  # hints, and no reading is lost with them
             self._db.execute("DELETE FROM contested")
-            self._count(rows_contested_dropped=held)
+            self._count(rows_contested_dropped=self._contested)
+            self._contested = 0
+        self._contested += 1
         self._db.execute(
             "INSERT OR IGNORE INTO contested VALUES (?,?,?,?,?,?,?,?,?)",
             (device, row.boot, row.seq, gateway, row.kind, row.channel, row.value, row.trend, row.uptime_ms),

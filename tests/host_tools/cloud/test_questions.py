@@ -246,6 +246,7 @@ def test_reports_of_a_span_come_by_time_however_they_arrived(api: Api) -> None:
     part = api.ok("/v1/range", **CHANNEL, **{"from": "2026-01-01T00:03:00Z", "to": "2026-01-01T00:05:00Z"})
     assert [point["time"] for point in part["points"]] == ["2026-01-01T00:03:00.000Z", "2026-01-01T00:04:00.000Z"]
     assert (part["unit"], part["resolution"]) == ("degC", "raw")
+    assert api.ok("/v1/range", **CHANNEL | FROM | {"channel": "0"}) == api.ok("/v1/range", **CHANNEL | FROM)
 
 
 # ---- windows
