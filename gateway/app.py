@@ -18,6 +18,7 @@ from typing import Any
 from gateway import app_sinks, machine
 from gateway.access import AccessStage
 from gateway.app_alarms import Alarms
+from gateway.app_offload import Offload, Rest
 from gateway.app_sinks import SinkLane
 from gateway.app_watch import Watch, policies
 from gateway.config import Config, load
@@ -124,6 +125,7 @@ class Gateway:
         self._inputs_reader: Reader | None = None
         self._watch = Watch(config, self._store, self.metrics, wall_s)
         self._alarms = Alarms(config, self._store, self._own, self.metrics, wall_s)
+        self._offload = Offload(config, self._store, self.metrics)
         self._status_server: StatusServer | None = None
         self._status_reader: Reader | None = None
         self._control = ControlServer(config.control_path, self._change)
@@ -160,11 +162,13 @@ class Gateway:
         try:
             for name in self._config.sinks:
                 self._lanes[name] = app_sinks.build(
-                    name, self._config, self._store, self.metrics, head_row, self._wall_s
+                    *(name, self._config, self._store, self.metrics, head_row, self._wall_s),
+                    self._offload.outgoing(name),
                 )
             self._watch.open(head_row, self._windows_closed)
             self._make_inputs()
             self._alarms.open(head_row)
+            self._open_offload()
             self._start_status()  # once there is all that it tells of
             self._store.start()
             started = True
@@ -174,6 +178,7 @@ class Gateway:
                 lane.batcher.start()
             self._watch.start()
             self._alarms.start()
+            self._offload.start()
             self._control.start()
             self._access.start()
             self._link.start()
@@ -220,11 +225,24 @@ class Gateway:
             end_session(config)
         self._inputs = Inputs(inputs)
 
+    def _open_offload(self) -> None:
+        lane = self._lanes.get(self._config.offload_sink or "")
+        self._offload.open(
+            Rest(
+                lambda: self._watch.closed_ms,
+                lambda: self._alarms.behind_rows,
+                lambda: lane is not None and lane.uploader.failures == 0,
+                self._alarms.judged,
+                lane.batcher.windows_closed if lane is not None else lambda: None,
+            )
+        )
+
     def _shut_down(self, started: bool) -> None:
         self._control.stop()
         self._link.deafen()
         self._inputs.deafen()
         self._own.flush()
+        self._offload.stop()
         self._watch.stop(_WORKERS_STOP_S)
         self._alarms.stop()
         if not self._store.stop(_STORE_STOP_S) and started:
@@ -241,6 +259,7 @@ class Gateway:
             lane.close()
         self._watch.close()
         self._alarms.close()
+        self._offload.close()
         if self._status_server is not None:
             self._status_server.stop()
         if self._status_reader is not None:
@@ -264,7 +283,7 @@ class Gateway:
                 self._reload()
 
     def _threads_live(self) -> bool:
-        main = (self._store, self._link, self._watch, self._alarms, self._inputs)
+        main = (self._store, self._link, self._watch, self._alarms, self._offload, self._inputs)
         return all(part.alive for part in main) and all(lane.batcher.alive for lane in self._lanes.values())
 
     def _summary(self) -> str:
@@ -287,6 +306,7 @@ class Gateway:
             self._inputs.tune(decided.config)
             self._watch.tune(decided.config)
             self._alarms.tune(decided.config)
+            self._offload.tune(decided.config)
             for name, lane in self._lanes.items():
                 sink = decided.config.sinks[name]
                 lane.batcher.tune(app_sinks.policy(sink), policies(decided.config))
@@ -386,4 +406,5 @@ class Gateway:
             connected=self._link.connected,
             failing=self._store.failing,
             alarms=self._alarms.status(),
+            offload=self._offload.status(),
         )

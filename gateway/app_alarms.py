@@ -16,7 +16,7 @@ from gateway.config import Config
 from gateway.config.rules import rules as complete
 from gateway.errors import GatewayError
 from gateway.follow import Follower, again
-from gateway.messages import Committed, DeviceInfo, Notice, StoreState
+from gateway.messages import Committed, DeviceInfo, Finding, Notice, StoreState
 from gateway.metrics import GAUGE, Family, Metrics
 from gateway.own import Own, OwnDevice
 from gateway.rules import DURABLE_WAIT_S, FOLLOWER, Rules
@@ -133,6 +133,15 @@ class Alarms:
         """Returns at once."""
         if self._follower is not None:
             self._follower.committed(news)
+
+    @property
+    def behind_rows(self) -> int:
+        """Rows that the rules have not seen yet."""
+        return self._follower.behind_rows if self._follower is not None else 0
+
+    def judged(self, analysis: str, findings: Sequence[Finding]) -> None:
+        """What an analysis found; waits for the disk as any alarm does."""
+        self._rules.judged(analysis, findings)
 
     def store_state(self, state: StoreState) -> None:
         """In the store's threads, also before `open`; returns at once."""

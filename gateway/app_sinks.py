@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from gateway import wire
+from gateway.analyses import Outgoing
 from gateway.app_watch import policies
 from gateway.batcher import Batcher, Policy
 from gateway.config import Config, SinkConfig
@@ -44,7 +45,13 @@ def backoff(sink: SinkConfig) -> Backoff:
 
 
 def build(
-    name: str, whole: Config, store: Store, metrics: Metrics, head_row: int, wall_s: Callable[[], float]
+    name: str,
+    whole: Config,
+    store: Store,
+    metrics: Metrics,
+    head_row: int,
+    wall_s: Callable[[], float],
+    analyses: Outgoing | None = None,
 ) -> SinkLane:
     """Join a sink's parts; nothing runs yet. Raises ConfigError."""
     config = whole.sinks[name]
@@ -79,6 +86,7 @@ def build(
         head_row=head_row,
         policies=policies(whole),
         windows=windows,
+        analyses=analyses,
         wall_s=wall_s,
     )
     fate.slots = batcher

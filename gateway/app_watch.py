@@ -86,6 +86,11 @@ class Watch:
     def alive(self) -> bool:
         return self._follower is None or self._follower.alive
 
+    @property
+    def closed_ms(self) -> int:
+        """Windows that ended by then are closed; unix time."""
+        return self._windows.closed_ms
+
     def committed(self, news: Committed) -> None:
         """Returns at once."""
         if self._follower is not None:

@@ -3,7 +3,7 @@
     alarms    event records, at once
     live      the rest, newest data: `live_rows` of them or `live_age_s` old
     backfill  ranges that the live lane left behind because they had grown old while the sink was away
-    windows   windows made here, once closed, and again when late records changed them
+    windows   windows made here, once closed, and again when late records changed them; beside them runs of analyses
 
 Bounds: `slots` batches frozen and unanswered a lane; rows wait in the store, not in memory. It reads and writes through
 the view it is given, and knows neither database nor network.
@@ -31,6 +31,7 @@ from gateway.messages import (
     Counts,
     DeviceInfo,
     Row,
+    Run,
     Tag,
     Unsent,
     WindowRow,
@@ -63,6 +64,14 @@ class ClosedWindows(Protocol):
 
     def cursor(self, sink: str) -> int: ...
     def closed(self, first_revision: int, limit: int) -> list[WindowRow]: ...
+
+
+class Analyses(Protocol):
+    """What goes beside windows: gateway.analyses.Outgoing."""
+
+    def ready(self, last_revision: int) -> tuple[list[dict[str, Any]], list[Run]]: ...
+    @property
+    def sent(self) -> Callable[[Sequence[Run]], None]: ...
 
 
 class Changes(Protocol):
@@ -101,6 +110,7 @@ class Batcher:
         head_row: int,
         policies: Sequence[UploadPolicy] = (),
         windows: ClosedWindows | None = None,
+        analyses: Analyses | None = None,
         clock_s: Callable[[], float] = time.monotonic,
         wall_s: Callable[[], float] = time.time,
     ) -> None:
@@ -117,6 +127,7 @@ class Batcher:
         self._wall_s = wall_s
         self._select = Selector(policies, self._info)
         self._windows = windows
+        self._analyses = analyses
         self._windows_due = windows is not None
         self._wake = threading.Event()
         self._stop = threading.Event()
@@ -312,17 +323,25 @@ class Batcher:
             return False
         self._windows_due = False
         limit = self._policy.backfill_rows
-        windows = self._windows.closed(self._windows.cursor(self._sink), limit)
-        if not windows:
-            return False
+        cursor = self._windows.cursor(self._sink)
+        windows = self._windows.closed(cursor, limit)
+        next_revision = windows[-1].revision + 1 if windows else cursor
         self._windows_due = self._windows_due or len(windows) == limit
+        documents, runs = self._analyses.ready(next_revision - 1) if self._analyses else ([], [])
+        if not windows and not runs:
+            return False
         number = self._next_number()
         if number is None:
             return False
         infos = self._rows.device_infos({window.device for window in windows})
-        body = wire.window_document(self._gateway, number, windows, infos)
+        body = wire.window_document(self._gateway, number, windows, infos, documents)
         # Row ids are the readings'; a batch without any stands at 0, and its rows are windows.
-        return self._freeze(LANE_WINDOWS, number, (0, 0), len(windows), (), body, windows[-1].revision + 1, Unsent())
+        if not self._freeze(LANE_WINDOWS, number, (0, 0), len(windows), (), body, next_revision, Unsent()):
+            self._windows_due = True
+            return False
+        if self._analyses and runs:
+            self._analyses.sent(runs)
+        return True
 
     def _pass(self, lane: str, rows: list[Row], next_row: int) -> bool:
         """Freeze of some rows what the policy sends, and move the lane past all of them."""

@@ -44,6 +44,39 @@ def families(born_unix_s: float, sys: Path = Path("/sys"), proc: Path = Path("/p
         yield Family(name, GAUGE, text, rows)
 
 
+class Load:
+    """How hard the machine works, look by look: the one place that controllers take its figures from."""
+
+    def __init__(self, sys: Path = Path("/sys"), proc: Path = Path("/proc")) -> None:
+        self._sys = sys
+        self._stat = proc / "stat"
+        self._before: tuple[int, int] | None = None
+
+    def cpu(self) -> float | None:
+        """Share of all processors that was busy since the look before, 0 to 1; niced work is no load. None at first.
+
+        proc(5), the first line of stat: user nice system idle iowait irq softirq steal, in ticks.
+        """
+        text = _read(self._stat)
+        if text is None or not text.startswith("cpu "):
+            return None
+        user, nice, system, idle, iowait, irq, softirq, steal = (int(field) for field in text.split()[1:9])
+        busy = user + system + irq + softirq + steal
+        now = (busy, busy + nice + idle + iowait)
+        before, self._before = self._before, now
+        if before is None or now[1] <= before[1]:
+            return None
+        return max(0.0, (now[0] - before[0]) / (now[1] - before[1]))
+
+    def soc_celsius(self) -> float | None:
+        """The hottest thermal zone's."""
+        return max((value for _, value in _temperatures(self._sys)), default=None)
+
+    def throttled(self) -> int:
+        """The firmware's flags; 0 where there is no such firmware."""
+        return throttled(self._sys) or 0
+
+
 def throttled(sys: Path = Path("/sys")) -> int | None:
     """The firmware's flags, or None where there is no such firmware."""
     text = _read(sys / _THROTTLED)

@@ -270,6 +270,41 @@ class WindowRow(NamedTuple):
     fault_ms: int
 
 
+class WindowPrint(NamedTuple):
+    """What tells one set of a gateway's windows from another: how many, and sum and greatest of their revisions."""
+
+    windows: int
+    revisions: int
+    last_revision: int
+
+
+class Run(NamedTuple):
+    """One run of an analysis. Its identity is name, length_s and start_s, within this gateway.
+
+    place: here or cloud. request: JSON as the uplink carries it. outcome: JSON of the windows' print and the result's
+    text, None while it is the cloud's to make.
+    """
+
+    name: str
+    length_s: int
+    start_s: int
+    place: str
+    request: str
+    outcome: str | None
+
+
+class Finding(NamedTuple):
+    """What an analysis found of one channel, for rules. Figures in milli-units; cross_s from the window's end on."""
+
+    info: DeviceInfo
+    channel: int
+    value_milli: int
+    deviation_milli: int | None
+    score_milli: int | None
+    limit_milli: int | None
+    cross_s: int | None
+
+
 class Alarm(NamedTuple):
     """An alarm of the gateway's rules. `device` "" is the gateway itself or several devices, `channel` "" the whole."""
 

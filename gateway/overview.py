@@ -42,6 +42,7 @@ def overview(
     connected: bool,
     failing: str | None,
     alarms: Sequence[dict[str, Any]],
+    offload: Mapping[str, Any],
 ) -> dict[str, Any]:
     """One JSON document."""
     ledger = kept.ledger()
@@ -62,6 +63,7 @@ def overview(
             for name, sender in sending.items()
         },
         "alarms": list(alarms),
+        "offload": dict(offload),
         "ledger": {"totals": ledger["totals"], "balanced": ledger["balanced"]},
         "devices": kept.devices(),
     }

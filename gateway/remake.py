@@ -78,18 +78,20 @@ def _along(framed: Sequence[Tag], part: Sequence[Row]) -> list[Tag]:
 def _windows(gateway: str, batch: Batch, document: dict[str, Any], numbers: Sequence[int], codec: Codec) -> list[Batch]:
     """The same for windows: should both arrive, the one revision that both hold stays."""
     try:
-        rows = list(windows(document))
+        rows = list(windows(document)) if "windows" in document else []
         infos = {place: _info(place, entry) for place, entry in enumerate(document["devices"])}
     except (LookupError, TypeError) as exc:
         raise ValueError(f"batch {batch.batch} holds no windows: {exc!r}") from exc
     encoding, compress = codec
     parts = len(numbers)
-    if len(rows) < parts:
+    analyses = document.get("analyses", [])
+    if len(rows) < parts and not (parts == 1 and analyses):
         raise ValueError("it holds a single window")
     made = []
     for nth, number in enumerate(numbers):
         part = rows[nth * len(rows) // parts : (nth + 1) * len(rows) // parts]
-        data, digest = wire.encode(wire.window_document(gateway, number, part, infos), compress)
+        beside = analyses if nth == parts - 1 else []  # they need all the windows
+        data, digest = wire.encode(wire.window_document(gateway, number, part, infos, beside), compress)
         made.append(batch._replace(batch=number, rows=len(part), encoding=encoding, digest=digest, body=data))
     return made
 

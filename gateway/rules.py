@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from gateway.alarms import Book, Change, Key, Manner
-from gateway.messages import Alarm, DeviceInfo, Row, StoreState, Vitals
+from gateway.messages import Alarm, DeviceInfo, Finding, Row, StoreState, Vitals
 from gateway.metrics import Metrics
 from gateway.policy import Pattern, channel_name
 from isocore.record import (
@@ -61,6 +61,10 @@ class Rule(Protocol):
     def combine(self) -> str: ...
     @property
     def skew_s(self) -> float: ...
+    @property
+    def within_s(self) -> int: ...
+    @property
+    def score(self) -> float: ...
     @property
     def pattern(self) -> Pattern: ...
 
@@ -208,6 +212,22 @@ class Rules:
     def watch_store(self, failing: Callable[[], str | None]) -> None:
         """failing: why the store cannot commit now, or None."""
         self._store_failing = failing
+
+    def judged(self, analysis: str, findings: Sequence[Finding]) -> None:
+        """What an analysis found: a rule's condition holds until the next run says otherwise."""
+        with self._lock:
+            for found in findings:
+                channel = channel_name(found.info, found.channel)
+                subject = f"{channel} {analysis}"
+                for name, rule in self._of("trend"):
+                    if rule.pattern.fits(found.info, channel):
+                        on = found.cross_s is not None and found.cross_s <= rule.within_s
+                        self._note(name, rule, found.info.name, subject, on, _crossing_text(found), found.value_milli)
+                for name, rule in self._of("anomaly"):
+                    if rule.pattern.fits(found.info, channel):
+                        on = abs(found.score_milli or 0) >= rule.score * 1000
+                        self._note(name, rule, found.info.name, subject, on, _odd_text(found), found.value_milli)
+            self._look()
 
     # -- conditions
 
@@ -443,3 +463,14 @@ class Rules:
 def _limit_text(rule: Rule) -> str:
     sides = [f"above {rule.above:g}"] if rule.above < 1e300 else []
     return " or ".join([*sides, *([f"below {rule.below:g}"] if rule.below > -1e300 else [])])
+
+
+def _crossing_text(found: Finding) -> str:
+    if found.cross_s is None or found.limit_milli is None:
+        return "no limit will be crossed"
+    return f"will cross {found.limit_milli / 1000:g} in {max(1, round(found.cross_s / 60))} min"
+
+
+def _odd_text(found: Finding) -> str:
+    off, times = (found.deviation_milli or 0) / 1000, abs(found.score_milli or 0) / 1000
+    return f"{off:+g} off its own history and its neighbours, {times:.1f} times its scatter"

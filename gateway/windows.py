@@ -92,6 +92,7 @@ class Windows:
         self._next_row = 0
         self._kept_row = 0
         self._closed_ms = 0
+        self._settled_ms = 0
         self._pruned_s: int | None = None
         self._foldings: dict[Place, _Folding] = {}
         self._touched: set[Place] = set()
@@ -116,6 +117,11 @@ class Windows:
             if kept.length_s in self._lengths_s:
                 folding = self._folding((kept.device, kept.channel))
                 folding.open[kept.length_s, kept.start_s] = _window(kept)
+
+    @property
+    def closed_ms(self) -> int:
+        """Windows that ended by then are closed and kept; 0: not looked yet. Unix time."""
+        return self._settled_ms
 
     # -- the follower's calls
 
@@ -155,6 +161,7 @@ class Windows:
             if folding.channel.windows or folding.open:
                 self._touched.add(place)
         self._save(limit_ms)
+        self._settled_ms = limit_ms
         now_s = limit_ms // 1000
         if self._pruned_s is None or abs(now_s - self._pruned_s) >= _PRUNE_S:
             self._pruned_s = now_s

@@ -153,9 +153,16 @@ def frame_columns(tags: Sequence[Tag]) -> dict[str, Any]:
 
 
 def window_document(
-    gateway: str, batch: int, windows: Sequence[WindowRow], devices: Mapping[int, DeviceInfo]
+    gateway: str,
+    batch: int,
+    windows: Sequence[WindowRow],
+    devices: Mapping[int, DeviceInfo],
+    analyses: Sequence[dict[str, Any]] = (),
 ) -> dict[str, Any]:
-    """A batch of windows and no readings. They leave sorted by device, channel, length and start."""
+    """A batch of windows and no readings. They leave sorted by device, channel, length and start.
+
+    analyses: what has to be run, or was run here, once the receiver has these windows.
+    """
     ordered = sorted(windows, key=lambda window: window[:4])
     index = {device: place for place, device in enumerate(sorted({window.device for window in ordered}))}
     columns: dict[str, list[int | None]] = {name: [] for name in WINDOW_COLUMNS}
@@ -187,7 +194,8 @@ def window_document(
         "devices": [_device(devices[device]) for device in index],
         "series": [],
         **{name: [] for name in ("seq", "uptime_ms", "kind", "channel", "value")},
-        "windows": columns,
+        **({"windows": columns} if ordered else {}),
+        **({"analyses": list(analyses)} if analyses else {}),
     }
 
 

@@ -9,6 +9,7 @@ all taken from them. A new section is a class in a file of its own here, and one
     sinks.py     [sinks.NAME]
     third_party.py  [third_party.NAME]
     upload.py    [windows] [upload.NAME]
+    offload.py   [analyses.NAME] [offload]
     local.py     [local] [local.sensors.NAME]
     rules.py     [rules.NAME] [outputs.NAME]
     document.py  the whole: Config, load, parse

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gateway.config import offload as offload_
 from gateway.config import rules as rules_
 from gateway.config import sinks as sinks_
 from gateway.config import third_party as third_party_
@@ -25,6 +26,7 @@ from gateway.config.base import (
 from gateway.config.check import FAULTS_MAX, Checker
 from gateway.config.keys import family, section
 from gateway.config.local import LocalConfig
+from gateway.config.offload import AnalysisConfig, OffloadConfig
 from gateway.config.rules import OutputConfig, RuleConfig
 from gateway.config.sinks import SinkConfig
 from gateway.config.third_party import ThirdPartyConfig
@@ -55,6 +57,10 @@ class Config:
     local: LocalConfig = section(LocalConfig)
     third_party: dict[str, ThirdPartyConfig] = family(third_party_.INTRO, what="a third-party table's name")
     windows: WindowsConfig = section(WindowsConfig)
+    analyses: dict[str, AnalysisConfig] = family(
+        offload_.ANALYSES_INTRO, name="[a-z0-9_-]{1,32}", what="an analysis' name", live=True
+    )
+    offload: OffloadConfig = section(OffloadConfig, offload_.OFFLOAD_INTRO)
     rules: dict[str, RuleConfig] = family(rules_.RULES_INTRO, name="[a-z0-9_-]{1,32}", what="a rule's name", live=True)
     outputs: dict[str, OutputConfig] = family(rules_.OUTPUTS_INTRO, what="an output's name")
     upload: dict[str, UploadConfig] = family(upload_.INTRO, what="a policy's name", live=True)
@@ -112,8 +118,30 @@ class Config:
         for name, rule in self.rules.items():
             if not rule.type and name not in rules_.WAITS:
                 yield f"rules.{name}.type", f"is missing: {name} is no type, give one of {', '.join(rules_.WAITS)}"
+        yield from self._analyses_wrong()
         if self.third_party and self.mqtt.cert_file and not self.mqtt_session.host:
             yield "mqtt_session.host", "is missing: third-party devices cannot use a broker that asks for certificates"
+
+    def _analyses_wrong(self) -> Iterator[tuple[str, str]]:
+        if self.offload.sink and self.offload.sink not in self.sinks:
+            yield "offload.sink", f"is {self.offload.sink!r}, which is no sink of this file"
+        for name, analysis in self.analyses.items():
+            where = f"analyses.{name}"
+            if analysis.length_s not in self.windows.lengths_s:
+                yield f"{where}.length_s", f"is {analysis.length_s}, it must be one of windows.lengths_s"
+            if analysis.look_back_s + 86400 > self.windows.keep_days * 86400:
+                days = -(-analysis.look_back_s // 86400) + 1
+                yield f"{where}.length_s", f"looks back {days - 1} days: windows.keep_days must be {days} or more"
+            if analysis.place == "cloud" and not self.offload_sink:
+                yield f"{where}.place", "is cloud, and there is no https sink to send it to"
+
+    @property
+    def offload_sink(self) -> str | None:
+        """The sink whose receiver runs analyses."""
+        found = [name for name, sink in self.sinks.items() if sink.url.startswith("http")]
+        if self.offload.sink:
+            return self.offload.sink if self.offload.sink in found else None
+        return found[0] if found else None
 
     def beside(self, name: str) -> Path:
         """A path as the configuration file means it."""

@@ -13,7 +13,8 @@ from gateway.policy import Pattern
 
 RULES_INTRO = """\
 What raises an alarm here, with cloud and broker away as well. Without any table these hold: absent, fault, skew, clone,
-gap, store and board, each a rule of that type and name; a table of one's name changes it. docs/alarms.md tells more.
+gap, store, board, trend and anomaly, each a rule of that type and name; a table of one's name changes
+it. docs/alarms.md tells more.
 
     [rules.cold-room]
     type = "limit"
@@ -43,6 +44,8 @@ WAITS = {
     "gap": (0.0, 3600.0),
     "store": (0.0, 60.0),
     "board": (0.0, 0.0),
+    "trend": (0.0, 0.0),
+    "anomaly": (0.0, 0.0),
 }
 _SEVERITIES = {"clone": "critical", "store": "critical"}
 COMBINE = ("each", "any", "all", "average")
@@ -68,6 +71,9 @@ class RuleConfig:
     hysteresis: float = key(0.0, "limit: how far back inside it must come to clear", 0.0, 1e6, unit="channel's")
     combine: str = key("each", "limit: each channel alone, or any, all or the average of all", check=one_of(COMBINE))
     skew_s: float = key(120.0, "skew: how far a board's clock may be off", 1.0, 864000, unit="s")
+
+    within_s: int = key(86400, "trend: only a limit that will be crossed as soon as this", 1, 8640000)
+    score: float = key(8.0, "anomaly: how many times its ordinary scatter a channel is off", 1.0, 1000.0)
 
     def wrong(self, beside: Callable[[str], Path]) -> Iterator[tuple[str, str]]:
         if self.above <= self.below:

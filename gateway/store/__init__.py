@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from gateway.store.aggregates import WindowReader
 from gateway.store.alarms import AlarmReader
+from gateway.store.analyses import AnalysisReader
 from gateway.store.reader import Reader
 from gateway.store.retention import Keep
 from gateway.store.writer import Store
 
-__all__ = ["AlarmReader", "Keep", "Reader", "Store", "WindowReader"]
+__all__ = ["AlarmReader", "AnalysisReader", "Keep", "Reader", "Store", "WindowReader"]

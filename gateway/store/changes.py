@@ -9,8 +9,8 @@ import sqlite3
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 
-from gateway.messages import Alarm, Batch, KeptWindow, Notice, OwnIn, Unsent
-from gateway.store import aggregates, batches, sinks
+from gateway.messages import Alarm, Batch, KeptWindow, Notice, OwnIn, Run, Unsent
+from gateway.store import aggregates, analyses, batches, sinks
 from gateway.store import alarms as alarm_table
 from gateway.store.ticket import Ticket
 
@@ -88,6 +88,15 @@ class Changes(ABC):
     def told(self, notice: int) -> None:
         """A notice needs no more telling; never waits: told once more after a kill, it has the same id."""
         self._ask(lambda c: alarm_table.told(c, notice))
+
+    def keep_run(self, run: Run, before_s: int) -> bool:
+        """Keep where an analysis runs, or what it found, and forget runs of windows before `before_s`; True when
+        durable. No commit hurries for it."""
+        return self._ask(lambda c: analyses.save(c, run, before_s), urgent=False).wait()
+
+    def runs_sent(self, runs: Sequence[Run]) -> None:
+        """They are in a frozen batch; never waits: sent once more after a kill, they are the same runs."""
+        self._ask(lambda c: analyses.sent(c, runs), urgent=False)
 
     def prune_windows(self, before_s: int, sinks: Sequence[str]) -> int:
         """Forget old windows that every one of `sinks` has frozen. Returns how many."""

@@ -183,6 +183,11 @@ class Store(Changes):
 
     # -- what others ask
 
+    @property
+    def waiting_rows(self) -> int:
+        """Rows that wait for the writer."""
+        return self._pipe.rows
+
     def put(self, item: FrameIn | OwnIn | MetaIn | NoteIn, rows: int, urgent: bool, timeout_s: float) -> bool:
         """Queue something received. False when the queue stayed full for `timeout_s`."""
         return self._pipe.put(item, rows, urgent, timeout_s)

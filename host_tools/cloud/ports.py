@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from host_tools.cloud.answers import Alarm, DeviceState, GatewayInfo, Latest, Place, Point
 from host_tools.cloud.resample import Figures, Record
+from host_tools.cloud.store_analyses import Result
 from host_tools.cloud.store_read import StoredAlarm, StoredReading, StoredWindow
 from host_tools.cloud.wire import Batch
 
@@ -56,6 +57,14 @@ class Answers(Protocol):
     def gateways(self, now_unix_ms: int, after: str, limit: int) -> list[GatewayInfo]: ...
     def device_states(self, after: str, limit: int, only: str | None = None) -> list[DeviceState]: ...
     def latest(self, device: int, channels: set[int]) -> list[Latest]: ...
+    def analyses(
+        self,
+        gateway: str | None,
+        name: str | None,
+        only_foreseen: bool,
+        after: tuple[int, str, str, int] | None,
+        limit: int,
+    ) -> list[Result]: ...
     def standing(self, device: int, channel: int) -> list[Alarm]: ...
     def alarm_page(
         self, only_open: bool, section: int, after: Place, limit: int

@@ -18,6 +18,7 @@ from host_tools.cloud import series
 from host_tools.cloud.answers import FAULTS, Alarm, DeviceState, Place, TooLong, is_place
 from host_tools.cloud.parameters import RESOLUTIONS, Page, Problem, Query, cursor, rfc_3339
 from host_tools.cloud.ports import Answers, Ask
+from host_tools.cloud.store_analyses import described
 from host_tools.cloud.store_read import StoredReading
 from host_tools.cloud.windows import LENGTH_S_MAX, UNIX_S_MAX
 from isocore.record import BOARD_CHANNEL, FAULT_NAMES, KIND_NAMES
@@ -45,7 +46,7 @@ class Questions:
 
     def routes(self) -> dict[str, Handler]:
         """Path -> handler, all for GET."""
-        asked = (self.alarms, self.devices, self.gateways, self.latest, self.readings, self.windows)
+        asked = (self.alarms, self.analyses, self.devices, self.gateways, self.latest, self.readings, self.windows)
         named: dict[str, Handler] = {f"/v1/{handler.__name__}": handler for handler in asked}
         return named | {"/v1/range": self.range_}
 
@@ -200,6 +201,21 @@ class Questions:
 
         shown, following = await self.ask(answer)
         return JSONResponse({"alarms": shown, "next": following and cursor(tag, (following[0], list(following[1])))})
+
+    async def analyses(self, request: Request) -> Response:
+        """What was found in a site's windows, the latest window first."""
+        query = _query(request, _PAGED | {"gateway", "name", "foreseen"})
+        gateway, name = query.text("gateway"), query.text("name")
+        only = query.choice("foreseen", ("all", "only")) == "only"
+        page = query.page("analyses", int, str, str, int)
+        after = None
+        if page.after is not None:
+            start_s, *others, length_s = page.after
+            after = (int(start_s), str(others[0]), str(others[1]), int(length_s))
+        found = await self.ask(lambda store: store.analyses(gateway, name, only, after, page.limit))
+        shown = [{"start": rfc_3339(one.start_unix_s * 1000), **described(one)} for one in found]
+        places = [(one.start_unix_s, one.gateway, one.name, one.length_s) for one in found]
+        return _paged("analyses", shown, page, places)
 
 
 def _query(request: Request, known: frozenset[str]) -> Query:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import uvicorn
 from starlette.types import ASGIApp
 
+from host_tools.cloud.analyst import Analyst
 from host_tools.cloud.app import Receiver
 from host_tools.cloud.gates import Gates, check_token
 from host_tools.cloud.keyfile import KeyFile
@@ -158,6 +159,7 @@ def serve(
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(listen(host, port))
         store = stack.enter_context(Store(data, keys=keys, quota=quota, silence=silence))
+        stack.enter_context(Analyst(store.path))
         receiver = Receiver(store, gates, admin.gates if admin is not None else None)
         server = _Server(_config(receiver.app(), tls))
         questions = None

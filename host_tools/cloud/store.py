@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
+from host_tools.cloud import store_analyses
 from host_tools.cloud.arrivals import runs
 from host_tools.cloud.keyfile import KeyFile
 from host_tools.cloud.store_file import FILE_NAME, lock, open_store
@@ -279,6 +280,8 @@ class Store:
             before = self._db.total_changes
             self._db.executemany(_WINDOW, [(devices[window.device], *window[1:], batch_id) for window in batch.windows])
             self._count(windows_received=len(batch.windows), windows_taken=self._db.total_changes - before)
+        if batch.analyses:
+            self._count(**store_analyses.take(self._db, gateway, batch_id, batch.analyses))
         self._db.execute("UPDATE batch SET new_count = ? WHERE id = ?", (new, batch_id))
         conflicting = self._conflicts(devices, batch.readings) if new < count else []
         conflicts = len(conflicting)

@@ -11,9 +11,10 @@ import sqlite3
 import time
 from pathlib import Path
 
-from host_tools.cloud import store_alarms, verdict
+from host_tools.cloud import store_alarms, store_analyses, verdict
 from host_tools.cloud.answers import Alarm, DeviceState, GatewayInfo, Latest, Place, Point, TooLong
 from host_tools.cloud.resample import GATEWAY, Figures, Record
+from host_tools.cloud.store_analyses import Result
 from host_tools.cloud.store_quota import DAY_MS
 from host_tools.cloud.store_read import CloudReader, DeviceInfo
 
@@ -50,6 +51,17 @@ class StoreQuery(CloudReader):
             WHERE g.name > ? ORDER BY g.name LIMIT ?
         """
         return [GatewayInfo._make(row) for row in self._db.execute(query, (now_unix_ms // DAY_MS, after, limit))]
+
+    def analyses(
+        self,
+        gateway: str | None,
+        name: str | None,
+        only_foreseen: bool,
+        after: tuple[int, str, str, int] | None,
+        limit: int,
+    ) -> list[Result]:
+        """Results of analyses of windows, the latest window first."""
+        return store_analyses.latest(self._db, gateway, name, only_foreseen, limit, after)
 
     def device_states(self, after: str, limit: int, only: str | None = None) -> list[DeviceState]:
         """At most `limit`, by name, after a name; or the one of that name."""

@@ -16,8 +16,10 @@ from typing import Any, NamedTuple
 
 import zstandard
 
+from host_tools.cloud import analyses as analyses_
 from host_tools.cloud import frames as frames_
 from host_tools.cloud import windows as windows_
+from host_tools.cloud.analyses import Request
 from host_tools.cloud.frames import TaggedFrame
 from host_tools.cloud.windows import Window
 from isocore.record import KIND_LAST, SMALL_INT_MAX
@@ -37,7 +39,7 @@ UPTIME_MS_MAX = SMALL_INT_MAX * 1000 + 999
 _NUMBER_MAX = (1 << 53) - 1  # what JSON readers everywhere hold exactly
 _TREND_MAX = 0x7FFF
 _WINDOW_BYTES_MAX = 8 << 20  # what a zstd frame may ask for (RFC 8878 section 3.1.1.1.2 recommends 8 MB)
-_OPTIONAL_KEYS = frozenset(("trend", "windows", "frames"))
+_OPTIONAL_KEYS = frozenset(("trend", "windows", "frames", "analyses"))
 _HEAD_KEYS = frozenset(("v", "gateway", "batch", "lane", "first_row", "last_row", "rows", "devices", "series"))
 _KEYS = _HEAD_KEYS | _OPTIONAL_KEYS | {"seq", "uptime_ms", "kind", "channel", "value"}
 
@@ -87,6 +89,7 @@ class Batch:
     readings: list[Reading]
     windows: tuple[Window, ...] = ()
     frames: tuple[TaggedFrame, ...] = ()
+    analyses: tuple[Request, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -140,13 +143,16 @@ def decode(head: Head, body: bytes) -> Batch:
     windows: tuple[Window, ...] = ()
     if "windows" in data:
         windows = tuple(windows_.decode(data["windows"], len(devices), lambda text: WireError(400, "windows", text)))
-    readings = _readings(data, len(devices), 0 if windows else 1)
+    analyses: tuple[Request, ...] = ()
+    if "analyses" in data:
+        analyses = analyses_.decode(data["analyses"], lambda text: WireError(400, "analyses", text))
+    readings = _readings(data, len(devices), 0 if windows or analyses else 1)
     frames: tuple[TaggedFrame, ...] = ()
     if "frames" in data:
         frames = frames_.decode(
             data["frames"], len(devices), len(readings), lambda text: WireError(400, "frames", text)
         )
-    return Batch(head.gateway, head.number, head.digest, data["lane"], devices, readings, windows, frames)
+    return Batch(head.gateway, head.number, head.digest, data["lane"], devices, readings, windows, frames, analyses)
 
 
 def _decompress(encoding: str, body: bytes) -> bytes:

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway import wire as up
+from gateway.analyses import Outgoing
 from gateway.batcher import Batcher, Policy
 from gateway.follow import STEP_ROWS, Follower, again
 from gateway.messages import LANE_BACKFILL, LANE_LIVE, LANE_WINDOWS, Batch, FrameIn, MetaIn, Record, WindowRow
@@ -40,6 +41,8 @@ ONLY_WINDOWS = (UploadPolicy(Pattern(), frozenset((WINDOWS, ALARMS))),)
 
 class Rig:
     """Store, windows and batcher as the daemon joins them, stepped by the test; a real receiver at the end."""
+
+    outgoing: Outgoing | None = None
 
     def __init__(self, folder: Path, policies: tuple[UploadPolicy, ...] = ONLY_WINDOWS) -> None:
         self.folder = folder
@@ -113,6 +116,7 @@ class Rig:
             head_row=self.harness.news[-1].head_row if self.harness.news else 0,
             policies=self.policies,
             windows=self.history,
+            analyses=self.outgoing,
             clock_s=lambda: 0.0,
             wall_s=lambda: self.harness.now_s,
         )

@@ -134,6 +134,7 @@ def test_every_documented_parameter_is_taken_and_no_other(api: Api) -> None:
             continue
         needed = {p["name"]: CHANNEL[p["name"]] for p in methods["get"]["parameters"] if p["required"]}
         good = {"device": "fridge-1", "channel": "temperature", "resolution": "1m", "length_s": 60, "state": "all"}
+        good |= {"foreseen": "only"}
         for parameter in methods["get"]["parameters"]:
             name = parameter["name"]
             value = good.get(name, FROM.get(name, 5))
