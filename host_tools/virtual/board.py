@@ -232,7 +232,7 @@ class VirtualBoard:
         hardware = self._hardware
         heap_bytes = (self.spec.heap_bytes or hardware.heap_bytes) + hardware.simulation_heap_bytes
         if self._console is not None:
-            heap_bytes += hardware.serial_heap_bytes
+            heap_bytes += hardware.serial_heap_bytes + hardware.prompt_heap_bytes
         command = [
             *self._interpreter.command,
             *self._interpreter.heap_option(heap_bytes),

@@ -28,13 +28,14 @@ class Hardware:
     heap_bytes: int
     simulation_heap_bytes: int
     serial_heap_bytes: int
+    prompt_heap_bytes: int
     max_sockets: int
 
 
 def load_hardware(path: Path = BOARD_FILE) -> Hardware:
     """Read a virtual board's file. Raises BoardFileError naming file and key."""
     board = boards.read(path)
-    for key in ("firmware_bytes", "simulation_bytes", "serial_bytes"):
+    for key in ("firmware_bytes", "simulation_bytes", "serial_bytes", "prompt_bytes"):
         if key not in board.heap:
             raise boards.BoardFileError(path, f"heap.{key}", "is missing")
     return Hardware(
@@ -43,6 +44,7 @@ def load_hardware(path: Path = BOARD_FILE) -> Hardware:
         heap_bytes=board.heap["firmware_bytes"],
         simulation_heap_bytes=board.heap["simulation_bytes"],
         serial_heap_bytes=board.heap["serial_bytes"],
+        prompt_heap_bytes=board.heap["prompt_bytes"],
         max_sockets=board.max_sockets,
     )
 
@@ -100,6 +102,8 @@ class BoardSpec:
             "ticks_start_ms": self.ticks_start_ms,
             "wifi": dict(self.wifi),
             "udp_ports": dict(self.udp_ports),
+            "heap_bytes": self.heap_bytes or hardware.heap_bytes,
+            "heap_extra_bytes": hardware.prompt_heap_bytes if self.serial else 0,
             "after_soft_reset": str(workdir / "soft.json"),
         }
 

@@ -10,7 +10,7 @@ stays within CHIP_NAMES is tested (tests/firmware/test_memory.py). Must not know
 import gc
 
 CHIP_NAMES = 620
-_CHIP_BYTES = CHIP_NAMES * 7 + 5 * 32  # five tables with their heads
+CHIP_BYTES = CHIP_NAMES * 7 + 5 * 32  # five tables with their heads
 _LARGE_TABLE_BYTES = 8000  # the one of 1280 entries
 
 _charged = None
@@ -28,5 +28,5 @@ def make_room():
         hasattr(gc, name)
         grown = gc.mem_alloc() - before
         number += 1
-    _charged = bytearray(_CHIP_BYTES)
+    _charged = bytearray(CHIP_BYTES)
     gc.collect()

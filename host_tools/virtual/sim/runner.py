@@ -3,7 +3,8 @@ it begins at its prompt (because Ctrl-C ended a program that computed without ev
 
 Puts the simulated modules in place of the unix port's, mounts the flash as the only file system and boots as a chip
 does: boot.py, then main.py, then the (idle) prompt, where an armed watchdog still bites.
-Must not know the firmware, except that `isonode.app.node.counters` is shown to the supervisor when it exists.
+Must not know the firmware, except that `isonode.app.node.counters` and `isonode.lazy.loads` are shown to the supervisor
+when they exist.
 """
 
 import sys
@@ -15,7 +16,7 @@ import io  # noqa: E402
 import json  # noqa: E402
 
 import vfs  # noqa: E402
-from sim import clock, flash, host, machine, names, network, player, silicon, sockets, state, timemod  # noqa: E402
+from sim import clock, flash, heap, host, machine, names, network, player, silicon, sockets, state, timemod  # noqa: E402
 
 _UNIX_2000_S = 946_684_800
 _device = None
@@ -57,6 +58,7 @@ def _status():
     machine.report_pins()
     machine.anchor_tap()
     fields = dict(_counters())
+    fields["overlay_loads"] = getattr(sys.modules.get("isonode.lazy"), "loads", 0)
     fields["uptime_ms"] = clock.uptime_ms()
     fields["run_ms"] = clock.run_s * 1000 + clock.run_ms
     fields["rows"] = state.rows_fired
@@ -182,11 +184,13 @@ def main():
         else:
             _repl.announce_start(cause)
     _replace_modules(spec["chip"])
+    area_bytes, extra_bytes = spec["heap_bytes"], spec["heap_extra_bytes"]
     del spec
     vfs.umount("/")
     flash.mount(_device, "/")
     sys.path[:] = ["", ".frozen", "/lib"]
     names.make_room()
+    heap.leave(area_bytes, extra_bytes)
     host.emit(
         "boot",
         {"boot_count": state.boots, "cause": cause, "sim_heap_bytes": gc.mem_alloc(), "heap_free_bytes": gc.mem_free()},

@@ -10,7 +10,6 @@ from host_tools.virtual.board import Event, VirtualBoard
 from host_tools.virtual.errors import BoardError
 from host_tools.virtual.fleet import VirtualFleet
 from host_tools.virtual.image import BoardFiles
-from host_tools.virtual.interpreter import Interpreter
 from host_tools.virtual.spec import BoardSpec, load_hardware
 from host_tools.virtual.tap import ROW, read_tap
 
@@ -74,18 +73,6 @@ def _resident_kb(pid: int | None) -> int:
         if line.startswith("VmRSS:"):
             return int(line.split()[1])
     raise AssertionError(f"process {pid} has no VmRSS")
-
-
-def test_the_heap_left_to_the_firmware_is_that_of_a_board(bench: Bench, interpreter: Interpreter) -> None:
-    """The allowance in boards/virtual.toml covers the simulation, and at most 6 KiB for it while a board runs."""
-    if interpreter.bits != 32:
-        pytest.skip("sizes are those of a 32-bit interpreter")
-    hardware = load_hardware()
-    board = bench.board("pass")
-    board.start()
-    boot = board.wait_event("boot", DEADLINE_S)
-    assert hardware.heap_bytes - 2048 <= boot["heap_free_bytes"] <= hardware.heap_bytes + 6144, boot
-    board.power_cut()
 
 
 def test_events_reach_callbacks_and_a_failing_one_is_not_hidden(tmp_path: Path, bench: Bench) -> None:
