@@ -78,6 +78,7 @@ class Node:
         self.filters = [ChannelFilter(ChannelParams()) for _ in settings.channels]
         self.outputs = None if safe else _outputs(settings.actuators, cause == hal.RESET_POWER_ON)
         self.sensors = _sensors(settings.sensors)
+        settings.sensors = ()  # their pins and addresses are asked for no more
         self._out_before = [False] * len(self.filters)  # out of range already when the model on trial came
         self._pending = [False] * len(self.sensors)
         self._read_once = [False] * len(self.sensors)

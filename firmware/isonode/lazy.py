@@ -25,6 +25,18 @@ def cold(overlay, name, *arguments):
     return getattr(entry[0], name)(*arguments)
 
 
+def method(owner, name, tables):
+    """What `owner.name` is where that method is in an overlay: what calls it there. Raises AttributeError.
+
+    tables: for each overlay of the class its name, then each method's and what the overlay calls it.
+    """
+    for table in tables:
+        for i in range(1, len(table), 2):
+            if table[i] == name:
+                return lambda *arguments: cold(table[0], table[i + 1], owner, *arguments)
+    raise AttributeError(name)
+
+
 def cool(now=False):
     """The regular call: lets go of overlays that were not used since the last one; now: even if they were.
 

@@ -68,8 +68,8 @@ def link(
     reserved = kept | foreign | {function.called for function in functions}
     taken: dict[str, list[ast.FunctionDef]] = {}
     for function in functions:
-        taken.setdefault(function.ref.name.rpartition(".")[0], []).append(function.node)
-    everything = [*trees, *(function.node for function in functions)]
+        taken.setdefault(function.ref.name.rpartition(".")[0], []).extend((function.node, function.stub()))
+    everything = [*trees, *(node for function in functions for node in (function.node, function.stub()))]
     by_file = {root: [each.tree for each in program.members(root)] for root in set(program.unit_of.values())}
     free = [word for word in spare if word not in {function.called for function in functions}]
     names = Names(everything, program.texts, reserved, free, meetings(by_file, taken))
@@ -140,7 +140,7 @@ def _is_unused_method(node: ast.stmt, said: AbstractSet[str]) -> bool:
 def _statements(program: Program, functions: list[overlays.ColdFunction]) -> list[Statement]:
     """All top-level statements, in an order in which what is used comes first, and the functions of overlays."""
     found = []
-    said = _attributes(program, functions) | ({overlays.LOADER.name} if functions else set())
+    said = _attributes(program, functions) | ({overlays.LOADER.name, overlays.BINDER.name} if functions else set())
     for root in sorted(set(program.unit_of.values())):
         for module in program.members(root):
             for node in module.tree.body:

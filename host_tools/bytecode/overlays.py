@@ -2,9 +2,11 @@
 
 `firmware/overlays.toml` names them: one table, one list of functions a file. A method that is listed leaves its class;
 where it is called from outside its overlay, a stub of its name and arguments stands in its place, which has
-isonode.lazy load the file, call the function and let the file go again when it was not used for a while. Listed methods
-call each other directly. Functions and tables that only one overlay uses move there by themselves, and so do listed
-classes, whose objects must not outlive the call.
+isonode.lazy load the file, call the function and let the file go again when it was not used for a while. A class
+without a base that lost several has one `__getattr__` with a table of them instead: 8 bytes a method, where a stub
+takes 48.
+Listed methods call each other directly, even where a derived class has one of that name. Functions and tables that only
+one overlay uses move there by themselves, and so do listed classes, whose objects must not outlive the call.
 
 Must not know names' short forms.
 """
@@ -25,8 +27,12 @@ from host_tools.bytecode.program import LOADER_MODULE, Module, Program, Ref
 
 FOLDER = "cold"
 LOADER = Ref(LOADER_MODULE, "cold")
-_LOADER = " cold"  # stands in a tree for LOADER, and the next, before "module:name", for a function that moved;
-_MOVED = " moved "  # no source can say them
+BINDER = Ref(LOADER_MODULE, "method")
+_LOADER = " cold"  # stands in a tree for LOADER, the next for BINDER, the next, before "module:name", for a function
+_BINDER = " method"  # that moved, and the last, as a text, for what a name becomes; no source can say them
+_MOVED = " moved "
+_NAME = " name "
+_TABLE_FROM = 3  # methods of a class from which on a table takes less than stubs
 
 
 @dataclass
@@ -44,6 +50,23 @@ class ColdFunction:
     def moved(self) -> Ref:
         """What it is known as from now on, beside the stub."""
         return _moved(self.ref)
+
+    @property
+    def name(self) -> str:
+        """What it was called where it stood."""
+        return self.ref.name.rpartition(".")[2]
+
+    def stub(self) -> ast.FunctionDef:
+        """def name(self, a, b=1): return cold("cold.overlay", "f3", self, a, b)"""
+        given = [ast.Name(argument.arg, ast.Load()) for argument in self.node.args.args]
+        where = [ast.Constant(f"{FOLDER}.{self.overlay}"), ast.Constant(self.called)]
+        call: ast.stmt = ast.Return(ast.Call(ast.Name(_LOADER, ast.Load()), [*where, *given], []))
+        if self.name == "__init__":
+            call = ast.Expr(call.value)  # type: ignore[attr-defined]
+        made = copy.copy(self.node)
+        made.name = self.name
+        made.body = [call]
+        return made
 
 
 def _moved(ref: Ref) -> Ref:
@@ -102,13 +125,25 @@ def take_out(
         each.body.remove(each.node)
     for each in taken:
         _Companions(each, program.modules[each.ref.module], homes).visit(each.node)
-    said = _said([module.tree for module in program.modules.values()] + [one.node for one in taken])
+    trees: list[ast.AST] = [*(module.tree for module in program.modules.values()), *(one.node for one in taken)]
+    said = _said(trees)
+    keyworded = _called_with_keywords(trees)
+    tables: dict[tuple[str, str], list[ColdFunction]] = {}
     for each in sorted(taken, key=lambda one: one.at):
-        method = each.ref.name.rpartition(".")[2]
-        if "." not in each.ref.name or method in said or method.startswith("__"):
-            each.body.insert(min(each.at, len(each.body)), _stub(each))
-        elif not each.body:
-            each.body.append(ast.Pass())
+        class_name = each.ref.name.rpartition(".")[0]
+        fits = each.name in said - keyworded and not each.name.startswith("__")
+        if class_name and fits and _asks_nobody(program.modules[each.ref.module], class_name):
+            tables.setdefault((each.ref.module, class_name), []).append(each)
+        elif not class_name or each.name in said or each.name.startswith("__"):
+            each.body.insert(min(each.at, len(each.body)), each.stub())
+    for methods in tables.values():
+        if len(methods) < _TABLE_FROM:
+            for each in methods:
+                each.body.insert(min(each.at, len(each.body)), each.stub())
+        else:
+            methods[0].body.append(_table(methods))
+    for each in taken:
+        each.body[:] = each.body or [ast.Pass()]
         each.node.name = f"{_MOVED}{each.ref.module}:{each.ref.name}"
         program.modules[each.ref.module].defined.add(each.moved.name)
     return taken
@@ -116,12 +151,30 @@ def take_out(
 
 def meant(name: str) -> Ref | None:
     """What a name stands for that this file put into a tree; None for any other name."""
-    if name == _LOADER:
-        return LOADER
+    if name in (_LOADER, _BINDER):
+        return LOADER if name == _LOADER else BINDER
     if name.startswith(_MOVED):
         module, _, function = name.removeprefix(_MOVED).partition(":")
         return _moved(Ref(module, function))
     return None
+
+
+def named(text: object) -> str | None:
+    """The name whose new form a text of a tree stands for; None for any other text or value."""
+    return text.removeprefix(_NAME) if isinstance(text, str) and text.startswith(_NAME) else None
+
+
+def _asks_nobody(module: Module, class_name: str) -> bool:
+    """Whether what the class lacks is nowhere: no base has it, and no `__getattr__` of its own makes it."""
+    found = next(node for node in module.tree.body if isinstance(node, ast.ClassDef) and node.name == class_name)
+    own = {node.name for node in found.body if isinstance(node, ast.FunctionDef)}
+    return not found.bases and "__getattr__" not in own
+
+
+def _called_with_keywords(trees: list[ast.AST]) -> set[str]:
+    """Methods that some call hands arguments by name, which a stub takes and a table does not."""
+    calls = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Call) and node.keywords]
+    return {node.func.attr for node in calls if isinstance(node.func, ast.Attribute)}
 
 
 def _said(trees: list[ast.AST]) -> set[str]:
@@ -198,13 +251,15 @@ class _Companions(ast.NodeTransformer):
         return node
 
 
-def _stub(each: ColdFunction) -> ast.FunctionDef:
-    """def name(self, a, b=1): return cold("cold.overlay", "f3", self, a, b)"""
-    given = [ast.Name(argument.arg, ast.Load()) for argument in each.node.args.args]
-    where = [ast.Constant(f"{FOLDER}.{each.overlay}"), ast.Constant(each.called)]
-    call: ast.stmt = ast.Return(ast.Call(ast.Name(_LOADER, ast.Load()), [*where, *given], []))
-    if each.node.name == "__init__":
-        call = ast.Expr(call.value)  # type: ignore[attr-defined]
-    made = copy.copy(each.node)
-    made.body = [call]
+def _table(methods: list[ColdFunction]) -> ast.FunctionDef:
+    """def __getattr__(self, name): return method(self, name, (("cold.overlay", "open", "f3", "close", "f5"), ...))"""
+    rows: dict[str, list[ast.expr]] = {}
+    for each in methods:
+        row = rows.setdefault(each.overlay, [ast.Constant(f"{FOLDER}.{each.overlay}")])
+        row += [ast.Constant(_NAME + each.name), ast.Constant(each.called)]
+    table = ast.Tuple([ast.Tuple(row, ast.Load()) for row in rows.values()], ast.Load())
+    given = [ast.Name("self", ast.Load()), ast.Name("name", ast.Load()), table]
+    made = ast.parse("def __getattr__(self, name): pass").body[0]
+    assert isinstance(made, ast.FunctionDef)
+    made.body = [ast.Return(ast.Call(ast.Name(_BINDER, ast.Load()), given, []))]
     return made

@@ -82,6 +82,10 @@ class Rewriter(ast.NodeTransformer):
             return self._global(Ref(self._module.name, node.id))
         return node  # a builtin
 
+    def visit_Constant(self, node: ast.Constant) -> ast.Constant:
+        name = overlays.named(node.value)
+        return node if name is None else ast.Constant(self._names.of(name))
+
     def visit_Attribute(self, node: ast.Attribute) -> ast.expr:
         base = node.value
         if isinstance(base, ast.Name) and base.id in self._module.imports and self._local(base.id) is None:

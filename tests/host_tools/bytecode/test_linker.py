@@ -199,6 +199,37 @@ def test_overlays_do_the_same_and_take_what_only_they_use(tmp_path: Path) -> Non
     assert f"'cold.loft', '{half}'" not in made["node/app.py"]  # _half has no stub: only total calls it
 
 
+def test_a_class_that_lost_several_methods_has_a_table_of_them_instead_of_stubs(tmp_path: Path) -> None:
+    """Bound methods, defaults and what is lacking are as before; keywords and classes with a base keep their stubs."""
+    desk = "class Desk:\n    def __init__(self):\n        self.drawers_open = 0\n"
+    desk += "    def pull_out(self, count=2):\n        self.drawers_open += count\n        return self.tidy_up()\n"
+    desk += "    def tidy_up(self):\n        return self.drawers_open * 10\n"
+    desk += "    def push_in(self, count):\n        self.drawers_open -= count\n        return self.tidy_up()\n"
+    desk += "    def paint_it(self, colour):\n        return colour + str(self.drawers_open)\n"
+    low = "class LowDesk(Desk):\n" + "".join(
+        f"    def {name}(self):\n        return {value}\n"
+        for name, value in (("lie_on", 5), ("step_on", 6), ("sit_on", 7))
+    )
+    app = "LIMIT_FOR_SCRIPTS = 3\n" + desk + low + "def main(count):\n    desk = Desk()\n    later = desk.push_in\n"
+    app += "    print(desk.pull_out(), desk.pull_out(count), later(1), desk.tidy_up(), desk.paint_it(colour='red'))\n"
+    app += "    low = LowDesk()\n    print(low.lie_on(), low.step_on(), low.sit_on(), low.push_in(1))\n"
+    app += "    try:\n        desk.nothing_here\n    except AttributeError as error:\n        print('lacks it')\n"
+    sources = {"isonode/lazy.py": LAZY.read_text(), "node/__init__.py": "", "node/app.py": app}
+    cold = {
+        "shed": [
+            "node.app:Desk.pull_out",
+            "node.app:Desk.paint_it",
+            "node.app:LowDesk.step_on",
+            "node.app:LowDesk.sit_on",
+        ],
+        "loft": ["node.app:Desk.push_in", "node.app:Desk.tidy_up", "node.app:LowDesk.lie_on"],
+    }
+    made = linked(sources, cold).files
+    assert run(tmp_path / "linked", dict(made)) == run(tmp_path / "sources", sources)
+    assert made["node/app.py"].count("def __getattr__(") == 1
+    assert made["node/app.py"].count("'cold.") == 2 + 4  # two rows, and the stubs of paint_it and of LowDesk
+
+
 @pytest.mark.parametrize(
     ("function", "says"),
     [
