@@ -39,6 +39,7 @@ def score(
     from host_tools import labels, scoring, walkforward
     from host_tools.fitting import USUAL
     from host_tools.history import from_traces
+    from host_tools.verdicts import verdict
 
     rules = replace(
         USUAL,
@@ -66,9 +67,10 @@ def score(
         )
         for detection in result.detections:
             alarm = by_row[detection.row]
+            was = verdict(history.runs[0], alarm.row, alarm.kind, alarm.limit_milli)
             click.echo(
                 f"  {_when(one.t_s[detection.row])}: {detection.verdict}, {detection.score:+.3f}: {alarm.kind} "
-                f"{alarm.value_milli / 1000:g} past {alarm.limit_milli / 1000:g}"
+                f"{alarm.value_milli / 1000:g} past {alarm.limit_milli / 1000:g}, {was}"
             )
     if len(scores) > 1:
         click.echo(f"together: {scoring.together(scores):.1f}")

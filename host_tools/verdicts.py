@@ -1,0 +1,49 @@
+"""Failing sensors told apart from hot rooms: what an alarm was, by the samples about it.
+
+    stuck, out of range, missing   never get here: the board's filter makes faults of them
+    power-on                       a DS18B20 that browned out reads 85 °C (datasheet, "Power-on reset value")
+    spike                          the reading jumps and is back within two samples and a quarter of an hour
+    room                           everything else
+
+A verdict needs the two samples after the alarm, so boards, which must not wait, alarm all the same; the verdict is for
+those who look at alarms later. A sensor that drifts slowly looks like a room that does: only its neighbours can tell
+(isocore.analysis). Pure.
+"""
+
+from __future__ import annotations
+
+from host_tools.history import Run
+
+POWER_ON_MILLI = 85_000
+SPIKE_SAMPLES = 2
+SPIKE_MS = 15 * 60_000  # and within that time: of hourly samples none can be told to be a spike
+ROOM, SPIKE, POWER_ON = "room", "spike", "power-on"
+
+
+def verdict(run: Run, row: int, kind: str, limit_milli: int) -> str:
+    """What the alarm ("high", "low" or "rate") that began at entry `row` of a run was."""
+    before = _good(run, range(row - 1, -1, -1))
+    if before is None or run.fault[row]:
+        return ROOM
+    if (kind == "high" and before >= limit_milli) or (kind == "low" and before <= limit_milli):
+        return ROOM  # past the limit before already, and debounced
+    jump = run.value[row] - before
+    if run.value[row] == POWER_ON_MILLI and abs(jump) > POWER_ON_MILLI // 10:
+        return POWER_ON
+    for later in range(row + 1, min(row + 1 + SPIKE_SAMPLES, len(run.t_ms))):
+        if run.t_ms[later] - run.t_ms[row] > SPIKE_MS:
+            break
+        if not run.fault[later] and 2 * abs(run.value[later] - before) < abs(jump):
+            return SPIKE
+    # The alarm at a spike's return: the sample before was the spike, and what was before it is as now.
+    return SPIKE if _returned(run, row, jump) else ROOM
+
+
+def _returned(run: Run, row: int, jump: int) -> bool:
+    earlier = range(row - 2, max(-1, row - 2 - SPIKE_SAMPLES), -1)
+    near = (i for i in earlier if not run.fault[i] and run.t_ms[row] - run.t_ms[i] <= SPIKE_MS)
+    return any(2 * abs(run.value[row] - run.value[i]) < abs(jump) for i in near)
+
+
+def _good(run: Run, rows: range) -> int | None:
+    return next((run.value[i] for i in rows if not run.fault[i]), None)
