@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from host_tools.errors import HostError
-from tests.bench import alarm, backlog, board, drain, footprint, ingest, lake, machine, receive, tag, uplink
+from tests.bench import alarm, backlog, board, drain, footprint, ingest, lake, machine, offload, receive, tag, uplink
 from tests.bench.common import BenchError, Result, Settings
 
 ALL: dict[str, Callable[[Settings], list[Result]]] = {
@@ -24,6 +24,7 @@ ALL: dict[str, Callable[[Settings], list[Result]]] = {
     "receiver": receive.run,
     "lake": lake.run,
     "alarm": alarm.run,
+    "offload": lambda settings: offload.run(settings, settings.plot),
     "footprint": footprint.run,
     "board": board.run,
     "tag": tag.run,
@@ -35,7 +36,7 @@ def main() -> int:
     """Run what was asked for. Exit code 1 when a figure could not be taken."""
     options = _arguments()
     folder = Path(tempfile.mkdtemp(prefix="isotherm-bench-"))
-    settings = Settings(folder, options.runs, options.rows_million, options.idle_s)
+    settings = Settings(folder, options.runs, options.rows_million, options.idle_s, options.plot)
     began_s = time.monotonic()
     results: dict[str, list[Result]] = {}
     failed: dict[str, str] = {}
@@ -81,6 +82,7 @@ def _arguments() -> argparse.Namespace:
         help="stored rows of the backlog benchmark; 10 for the figure of the design",
     )
     parser.add_argument("--idle-s", type=float, default=20.0, help="length of the idle spell")
+    parser.add_argument("--plot", type=Path, help="offload: draw load and lag over time into this PNG")
     options = parser.parse_args()
     if options.runs < 1 or not 0.001 <= options.rows_million <= 1000 or options.idle_s <= 0:
         parser.error("BENCH_RUNS is at least 1, BENCH_ROWS_MILLION 0.001 to 1000, --idle-s above 0")

@@ -70,6 +70,7 @@ class Settings:
     runs: int
     rows_million: float
     idle_s: float
+    plot: Path | None = None
     say: Callable[[str], None] = field(default=lambda text: print(text, file=sys.stderr, flush=True))
 
     def workdir(self, name: str) -> Path:
