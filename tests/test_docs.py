@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import tomllib
 from pathlib import Path
 
+import click
 import pytest
 
+from gateway import cli as gateway_cli
 from host_tools import bootstrap
+from host_tools import cli as host_cli
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -38,6 +42,50 @@ def unknown_make_commands(content: str) -> set[str]:
     return named - make_targets()
 
 
+def commands(content: str) -> list[list[str]]:
+    """The words of each `isotherm` and `isotherm-gateway` command in code of a page, up to a pipe or `...`."""
+    code = re.findall(r"`(isotherm[^`\n]+)`", content)
+    code += re.findall(r"^ {4}(?:\$ )?(isotherm.+)$", content.replace("\\\n", " "), re.MULTILINE)
+    found = []
+    for line in code:
+        try:
+            words = shlex.split(line, comments=True)
+        except ValueError:  # prose with an apostrophe
+            continue
+        ends = [words.index(mark) for mark in ("|", ">", "&", "...", "&&") if mark in words]
+        found.append(words[: min(ends, default=len(words))])
+    return [words for words in found if words[0] in ("isotherm", "isotherm-gateway") and len(words) > 1]
+
+
+def what_is_wrong(words: list[str]) -> str:
+    """The first word of a command that the command line does not know; empty when it knows all."""
+    command: click.Command | None = host_cli.isotherm if words[0] == "isotherm" else gateway_cli.main
+    for number, word in enumerate(words[1:], 1):
+        alternatives = word.split("|")
+        if isinstance(command, click.Group) and not word.startswith("-"):
+            context = click.Context(command)
+            if any(name not in command.list_commands(context) for name in alternatives):
+                return word
+            command = command.get_command(context, alternatives[0])
+            continue
+        assert command is not None
+        known = {name for each in command.params for name in (*each.opts, *each.secondary_opts)} | {
+            "--help",
+            "--version",
+        }
+        for option in words[number:]:
+            if option.startswith("--") and option.partition("=")[0] not in known:
+                return option
+        return ""
+    return ""
+
+
+@EVERY_PAGE
+def test_isotherm_commands_exist(page: Path) -> None:
+    wrong = [(words, bad) for words in commands(page.read_text(encoding="utf-8")) if (bad := what_is_wrong(words))]
+    assert wrong == []
+
+
 @EVERY_PAGE
 def test_links_lead_somewhere(page: Path) -> None:
     assert dead_links(page, page.read_text(encoding="utf-8")) == []
@@ -52,6 +100,8 @@ def test_these_checks_can_fail() -> None:
     assert dead_links(ROOT / "README.md", "[a](docs/nowhere.md) [b](https://x.example) [c](LICENSE)") == [
         "docs/nowhere.md"
     ]
+    code = "    $ isotherm model puff x\n    isotherm add --prot x | cat --none\n    isotherm wipe --yes  # it's gone\n"
+    assert [what_is_wrong(words) for words in commands(code)] == ["puff", "--prot", ""]
     assert unknown_make_commands("run `make coffee` or\n\n    make test ARGS=1\n    make tea\n") == {"coffee", "tea"}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +23,7 @@ from tests.support.ack_gateway import AckGateway
 from tests.support.mosquitto import Mosquitto
 from tests.support.serial_board import DEADLINE_S, ROOT, FirmwareBoards, samples
 
+WALK = ROOT / "docs" / "walkthrough" / "add.md"
 SECRET = "correct horse battery"
 TOML = """
 device = "{device}"
@@ -280,8 +282,12 @@ def test_add_from_the_cable_to_the_gateway(
         words = ["add", "--plaintext-for-tests", "--port", port_of(bare), "--yes", "--config"]
         path = str(written(tmp_path, device="newcomer", port=broker.port))
         assert cli.run([*words, path, "--timeout-s", "3"]) == 1, "nobody acknowledges"
-        error = capsys.readouterr().err
-        assert "no reading of newcomer arrived within 3 s: " in error
+        shown = capsys.readouterr()
+        assert "no reading of newcomer arrived within 3 s: " in shown.err
+        walk = by_shape(WALK.read_text(encoding="utf-8"), "virtual-boards/fridge/port", "fridge", "shelf")
+        steps = walk[walk.index("0/0 PORT: is MicroPython on it?") :]
+        steps = steps[: steps.index("0/0 DEVICE: its first reading at the gateway") + 1]
+        assert by_shape(shown.out, port_of(bare), "newcomer", "water")[: len(steps)] == steps, "as the walk shows it"
         gateway = AckGateway(broker.port)
         try:
             assert cli.run([*words, path, "--timeout-s", str(3 * DEADLINE_S)]) == 0
@@ -290,8 +296,16 @@ def test_add_from_the_cable_to_the_gateway(
         out = capsys.readouterr().out
         assert [line[:3] for line in out.splitlines() if line[1:3] == "/4"] == ["1/4", "2/4", "3/4", "4/4"]
         assert "newcomer: water 21 °C, on the gateway's disk (boot " in out
+        assert by_shape(out, port_of(bare), "newcomer", "water")[-1] in walk
         assert SECRET not in out
     bare.power_cut()
+
+
+def by_shape(text: str, port: str, device: str, channel: str) -> list[str]:
+    """Lines of a page or of a command's output, whoever's names and whatever numbers they have."""
+    for name, stands_for in ((port, "PORT"), (device, "DEVICE"), (channel, "CHANNEL")):
+        text = text.replace(name, stands_for)
+    return [re.sub(r"\d[\d.]*", "0", line.strip()) for line in text.splitlines()]
 
 
 @pytest.mark.mosquitto
