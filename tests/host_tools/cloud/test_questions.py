@@ -271,6 +271,15 @@ def test_windows_of_rows_are_those_of_the_one_definition(api: Api, resolution: s
     assert sum(row["alarm_ms"] for row in found) > 0
 
 
+def test_an_alarm_from_long_before_a_span_stands_in_it(api: Api) -> None:
+    """Longer ago than a value is carried, while the channel went on reporting."""
+    api.send(**columns(1, [HIGH_ON] + [SAMPLE] * 299, [9000] * 300))
+    assert series.HOLD_S < 3 * 3600
+    span = {"from": "2026-01-01T03:00:00Z", "to": "2026-01-01T04:00:00Z"}
+    (hour,) = api.ok("/v1/range", **CHANNEL | span, resolution="1h")["windows"]
+    assert (hour["alarm_ms"], hour["covered_ms"]) == (3_600_000, 3_600_000)
+
+
 def test_a_gateways_windows_come_first_and_make_longer_ones(api: Api) -> None:
     api.send([1, 2, 3])
     start_s = EPOCH_UNIX_MS // 1000 + 3600
