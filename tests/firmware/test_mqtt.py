@@ -168,3 +168,36 @@ def test_the_parents_blocking_calls_are_gone(mqtt: ModuleType) -> None:
     session = mqtt.Session("a", 30, 4096)
     for name in ("connect", "disconnect", "check_msg"):
         assert not hasattr(session, name)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (OSError(110), "timeout"),  # Linux
+        (OSError(116), "timeout"),  # newlib, and so ESP32 and RP2
+        (OSError(-110), "timeout"),  # out of a TLS session
+        (OSError(-116), "timeout"),
+        (OSError(-0x6800), "timeout"),  # MBEDTLS_ERR_SSL_TIMEOUT
+        (OSError(104), "io"),
+        (OSError(-0x7780, "fatal alert"), "io"),
+        (OSError(), "io"),
+        (OSError("words"), "io"),
+        (ValueError("certificate"), "tls"),
+    ],
+)
+def test_every_error_of_a_connection_has_one_reason(mqtt: ModuleType, error: Exception, reason: str) -> None:
+    session = mqtt.Session("a", 30, 4096)
+
+    class Broken:
+        def write(self, data: bytes) -> int:
+            raise error
+
+        def readinto(self, buf: bytearray) -> int:
+            raise error
+
+    for act in (lambda: session.receive(print), session.flush):
+        session.connection = Broken()
+        session.put_ping()
+        with pytest.raises(mqtt.LinkError) as caught:
+            act()
+        assert caught.value.reason == reason

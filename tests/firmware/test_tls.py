@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import datetime
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,11 +26,16 @@ SCRIPT = Path(__file__).with_name("tls_refusals.py")
 class Secured:
     """A broker with a TLS listener that asks for certificates, and a plain one for the gateway's stand-in."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, dates: tuple[datetime.datetime, datetime.datetime] | None = None) -> None:
+        """dates: of the broker's certificate, instead of those that outlast every board."""
         self.folder = folder
         ca = authority.create(folder / "ca", "demo", None)
         other = authority.create(folder / "other", "other", None)
-        server = ca.issue("broker", "broker", ["localhost"])
+        with pytest.MonkeyPatch.context() as patch:
+            if dates is not None:
+                patch.setattr(authority, "NOT_BEFORE", dates[0])
+                patch.setattr(authority, "NOT_AFTER", dates[1])
+            server = ca.issue("broker", "broker", ["localhost"])
         board = ca.issue("fridge", "board")
         stranger = other.issue("fridge", "board")
         self.files = {
@@ -57,18 +64,45 @@ class Secured:
         self.broker = Mosquitto(folder / "mosquitto", extra="\n".join(lines) + "\n")
 
 
-@pytest.fixture(scope="module")
-def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
-    folder = tmp_path_factory.mktemp("tls")
+@contextlib.contextmanager
+def running(folder: Path, dates: tuple[datetime.datetime, datetime.datetime] | None = None) -> Iterator[Secured]:
     for name in ("ca", "other"):
         (folder / name).mkdir()
-    made = Secured(folder)
+    made = Secured(folder, dates)
     with made.broker:
         answers = accepts_connections(made.plain_port)  # the second listener opens after the one that was waited for
         until = time.monotonic() + DEADLINE_S
         while not answers() and time.monotonic() < until:
             time.sleep(0.01)
         yield made
+
+
+@pytest.fixture(scope="module")
+def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
+    with running(tmp_path_factory.mktemp("tls")) as made:
+        yield made
+
+
+@pytest.mark.parametrize(
+    ("from_year", "to_year", "says"),
+    [
+        (2001, 2002, "tls | tls: The certificate validity has expired"),
+        (2200, 2201, "tls | tls: The certificate validity starts in the future"),
+    ],
+)
+def test_a_broker_whose_certificate_is_not_valid_now_is_refused(
+    tmp_path: Path, run_micropython: RunMicroPython, from_year: int, to_year: int, says: str
+) -> None:
+    """By the clock of whoever connects: one that believes it is 2000 would find every dated certificate too new."""
+    dates = (
+        datetime.datetime(from_year, 1, 1, tzinfo=datetime.UTC),
+        datetime.datetime(to_year, 1, 1, tzinfo=datetime.UTC),
+    )
+    with running(tmp_path, dates) as made:
+        names = ("ca.der", "cert.der", "key.der", "localhost")
+        assert says in run_micropython(
+            SCRIPT, FIRMWARE, UMQTT, made.broker.port, made.folder, *names, heap_bytes=512 * 1024
+        )
 
 
 def test_a_board_delivers_over_mutual_tls_and_comes_back(bench: Bench, secured: Secured) -> None:
