@@ -84,8 +84,8 @@ def test_the_whole_life_in_the_daemon(tmp_path: Path, broker: Mosquitto, cloud: 
         broker.start()
         board.deliver("a", 1, [(2, DELTA, 0, 5000, 2000, 0)])
         wait_for(lambda: hook.events[-1]["event"] == CLEARED, what="the end told")
-        assert [e["event"] for e in hook.events] == [RAISED, ACKNOWLEDGED, CLEARED]
-        assert len({e["id"] for e in hook.events}) == 3
+        told_once = {event["id"]: event["event"] for event in hook.events}  # after a kill it may come again, as such
+        assert list(told_once.values()) == [RAISED, ACKNOWLEDGED, CLEARED]
         assert daemon.status()["alarms"] == []
         assert daemon.stop() == 0
         assert json.loads(daemon.cli("alarms", "list", "--history", "5", "--json").stdout)[0]["state"] == "cleared"
