@@ -17,7 +17,7 @@ from host_tools.demo.reconcile import INTEGER_FIELDS
 from host_tools.traces import load_traces
 from tests.support import demo
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(150)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
 IDENTITIES = (
     ("sampled", ("sent", "suppressed")),
