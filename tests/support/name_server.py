@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import socket
 import struct
-import threading
+
+from tests.support.udp_server import UdpServer
 
 
 def answer(question: bytes, address: str | None, code: int = 0) -> bytes:
@@ -19,38 +20,20 @@ def answer(question: bytes, address: str | None, code: int = 0) -> bytes:
     return question[:2] + struct.pack(">HHHHH", 0x8180 | code, 1, count, 0, 0) + question[12:] + records
 
 
-class NameServer:
+class NameServer(UdpServer):
     """`names`: name -> address; other names do not exist. `silent`: takes questions and says nothing."""
 
     def __init__(self, **names: str) -> None:
         self.names = dict(names)
         self.silent = False
         self.asked: list[str] = []
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._socket.bind(("127.0.0.1", 0))
-        self._thread = threading.Thread(target=self._serve, daemon=True)
-        self._thread.start()
+        super().__init__(self._answer)
 
-    @property
-    def port(self) -> int:
-        return int(self._socket.getsockname()[1])
-
-    def _serve(self) -> None:
-        while True:
-            question, where = self._socket.recvfrom(512)
-            if not question:
-                return
-            name = _name(question)
-            self.asked.append(name)
-            if not self.silent:
-                found = self.names.get(name)
-                self._socket.sendto(answer(question, found, 0 if found else 3), where)
-
-    def close(self) -> None:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as waker:
-            waker.sendto(b"", ("127.0.0.1", self.port))
-        self._thread.join(5)
-        self._socket.close()
+    def _answer(self, question: bytes) -> bytes | None:
+        name = _name(question)
+        self.asked.append(name)
+        found = self.names.get(name)
+        return None if self.silent else answer(question, found, 0 if found else 3)
 
 
 def _name(question: bytes) -> str:

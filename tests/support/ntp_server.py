@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import socket
 import struct
-import threading
 import time
 from collections.abc import Callable
+
+from tests.support.udp_server import UdpServer
 
 NTP_1900_S = 2_208_988_800  # 1970 in seconds since 1900
 
@@ -24,34 +24,15 @@ def reply(question: bytes, unix_s: float, **fields: int) -> bytes:
     return head + stamp + question[40:48] + stamp + stamp
 
 
-class NtpServer:
+class NtpServer(UdpServer):
     """Answers each question with `answer(question)`, by default the time plus `offset_s`."""
 
     def __init__(self) -> None:
         self.offset_s = 0.0
         self.questions = 0
         self.answer: Callable[[bytes], bytes | None] = lambda q: reply(q, time.time() + self.offset_s)
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._socket.bind(("127.0.0.1", 0))
-        self._thread = threading.Thread(target=self._serve, daemon=True)
-        self._thread.start()
+        super().__init__(self._count)
 
-    @property
-    def port(self) -> int:
-        return int(self._socket.getsockname()[1])
-
-    def _serve(self) -> None:
-        while True:
-            question, where = self._socket.recvfrom(512)
-            if not question:
-                return
-            self.questions += 1
-            answer = self.answer(question)
-            if answer is not None:
-                self._socket.sendto(answer, where)
-
-    def close(self) -> None:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as waker:
-            waker.sendto(b"", ("127.0.0.1", self.port))
-        self._thread.join(5)
-        self._socket.close()
+    def _count(self, question: bytes) -> bytes | None:
+        self.questions += 1
+        return self.answer(question)
