@@ -46,6 +46,23 @@ def open_store(path: Path) -> sqlite3.Connection:
     return db
 
 
+def open_reading(folder: Path, probe: str) -> sqlite3.Connection:
+    """A connection that only reads. Raises StoreError where there is no store, or `probe` cannot be asked of it."""
+    path = folder / FILE_NAME
+    if not path.is_file():
+        raise StoreError(f"{path}: there is no such store; `isotherm cloud serve --data {folder}` makes one")
+    try:
+        db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=10, isolation_level=None)
+    except sqlite3.Error as error:
+        raise StoreError(f"{path}: cannot be read as a store: {error}") from error
+    try:
+        db.execute(probe).fetchone()
+    except sqlite3.Error as error:
+        db.close()
+        raise StoreError(f"{path}: cannot be read as a store: {error}") from error
+    return db
+
+
 def _prepare(db: sqlite3.Connection) -> None:
     """Set the durability that kills and power cuts ask for, and bring the schema up to date."""
     db.execute("PRAGMA journal_mode = WAL")

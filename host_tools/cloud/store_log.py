@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
 
-from host_tools.cloud.store_file import FILE_NAME
+from host_tools.cloud.store_file import FILE_NAME, open_reading
 from host_tools.errors import StoreError
 
 BLOCK_ROWS = 20_000
@@ -105,16 +105,9 @@ class StoreLog:
 
     def __init__(self, folder: Path) -> None:
         """Raises StoreError where there is no store, or one that an older receiver wrote."""
-        path = folder / FILE_NAME
-        if not path.is_file():
-            raise StoreError(f"{path}: there is no such store; `isotherm cloud serve --data {folder}` makes one")
-        self.path = path
-        self._db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=10, isolation_level=None)
-        try:
-            known = self._db.execute("SELECT 1 FROM sqlite_schema WHERE name = 'reading_changed'").fetchone()
-        except sqlite3.Error as error:
-            self._db.close()
-            raise StoreError(f"{path}: cannot be read as a store: {error}") from error
+        self.path = path = folder / FILE_NAME
+        self._db = open_reading(folder, "SELECT 1 FROM sqlite_schema")
+        known = self._db.execute("SELECT 1 FROM sqlite_schema WHERE name = 'reading_changed'").fetchone()
         if known is None:
             self._db.close()
             raise StoreError(f"{path}: an older receiver wrote it; start `isotherm cloud serve --data {folder}` once")

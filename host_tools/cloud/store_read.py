@@ -5,15 +5,13 @@ May be used while the receiver runs, from another process too. Never writes.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
 
 from host_tools.cloud import verdict
-from host_tools.cloud.store_file import FILE_NAME
-from host_tools.errors import StoreError
+from host_tools.cloud.store_file import open_reading
 from isocore.record import BOOT, DELTA, FAULT, FAULT_CLEARED, HIGH_ON, LOST, SAMPLE
 
 
@@ -90,13 +88,7 @@ class CloudReader:
     """Read-only view of a receiver's data folder. Use as a context manager. One thread at a time."""
 
     def __init__(self, folder: Path) -> None:
-        path = folder / FILE_NAME
-        if not path.is_file():
-            raise StoreError(f"{path}: there is no such store; `isotherm cloud serve --data {folder}` makes one")
-        try:
-            self._db = _connect(path)
-        except sqlite3.Error as error:
-            raise StoreError(f"{path}: cannot be read as a store: {error}") from error
+        self._db = open_reading(folder, "SELECT count(*) FROM gateway")
 
     def __enter__(self) -> CloudReader:
         return self
@@ -222,16 +214,6 @@ class CloudReader:
             WHERE device = (SELECT id FROM device WHERE name = ?) AND kind = ?
         """
         return int(self._db.execute(query, (device, LOST)).fetchone()[0])
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=10)
-    try:
-        db.execute("SELECT count(*) FROM gateway")
-    except sqlite3.Error:
-        db.close()
-        raise
-    return db
 
 
 def _stored(row: tuple[int, int, int, int, int, int, int, int | None, int, int, int]) -> StoredReading:
