@@ -19,6 +19,9 @@ from tests.support import demo
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
+RECORDED = ("nab", "suthaharan", "occupancy")
+BEGINNING_ROWS = 800
+
 IDENTITIES = (
     ("sampled", ("sent", "suppressed")),
     ("sent", ("stored", "evicted")),
@@ -86,11 +89,8 @@ def test_without_faults_nothing_is_stopped(tmp_path: Path) -> None:
     assert done.report["sampled"] == 600
 
 
-@pytest.mark.parametrize("name", ["nab", "suthaharan", "occupancy"])
-def test_recorded_trace(name: str, traces: Path, tmp_path: Path) -> None:
-    """All rows of each recorded set arrive, or are held back by the filter, and nothing else happens to them."""
-    folder = tmp_path / "traces"
-    convert([traces / name], folder)
+def run_traces(folder: Path, tmp_path: Path) -> None:
+    """All rows of each trace arrive, or are held back by the filter, and nothing else happens to them."""
     found = load_traces([folder])
     done = demo.run(tmp_path, "--trace", str(folder), "--duration", "12")
     assert done.code == 0, done.output
@@ -99,6 +99,23 @@ def test_recorded_trace(name: str, traces: Path, tmp_path: Path) -> None:
         channels = 2 if trace.humidity_milli else 1
         assert done.report["per_board"][board]["sampled"] == len(trace) * channels
     assert done.report["models_applied"] == len(found)
+
+
+def test_the_beginnings_of_all_recorded_traces(traces: Path, tmp_path: Path) -> None:
+    """Hours, minutes and seconds apart, with humidity and without, at once."""
+    folder = tmp_path / "traces"
+    convert([traces / name for name in RECORDED], folder)
+    for path in folder.glob("*.csv"):
+        path.write_text("".join(path.read_text().splitlines(keepends=True)[: BEGINNING_ROWS + 1]))
+    run_traces(folder, tmp_path)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("name", RECORDED)
+def test_recorded_trace(name: str, traces: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "traces"
+    convert([traces / name], folder)
+    run_traces(folder, tmp_path)
 
 
 @pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
