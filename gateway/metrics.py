@@ -97,9 +97,11 @@ class Metrics:
 
     def add(self, name: str, amount: float, **labels: str) -> None:
         """Raise a counter."""
-        key = tuple(sorted(labels.items()))
+        key = tuple(labels.items()) if len(labels) < 2 else tuple(sorted(labels.items()))
         with self._lock:
-            family = self._values.setdefault(name, {})
+            family = self._values.get(name)
+            if family is None:
+                family = self._values[name] = {}
             family[key] = family.get(key, 0) + amount
 
     def observe(self, name: str, amount: float, **labels: str) -> None:

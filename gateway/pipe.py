@@ -27,7 +27,7 @@ class Pipe(Generic[T]):
         lock = threading.Lock()
         self._filled = threading.Condition(lock)
         self._drained = threading.Condition(lock)
-        self._waiting = False
+        self._wake_rows: int | None = None  # the taker sleeps until so many rows are there; None: it does not sleep
         self._blocked = 0
         self.waited_s = 0.0  # how long the oldest item of the latest take had waited; the taker's to read
 
@@ -46,6 +46,7 @@ class Pipe(Generic[T]):
         with self._filled:
             if not force and self._rows and self._rows + rows > self.capacity_rows and not self._closed:
                 self._blocked += 1
+                self._filled.notify()
                 self._drained.wait_for(
                     lambda: self._closed or not self._rows or self._rows + rows <= self.capacity_rows, timeout_s
                 )
@@ -57,7 +58,8 @@ class Pipe(Generic[T]):
             self._items.append((item, rows, time.monotonic()))
             self._rows += rows
             self._urgent = self._urgent or urgent
-            if self._waiting:
+            # Not for each item: waking the taker costs more than all else that a put does.
+            if self._wake_rows is not None and (self._urgent or self._rows >= self._wake_rows):
                 self._filled.notify()
             return True
 
@@ -67,13 +69,14 @@ class Pipe(Generic[T]):
         Returns an empty list after `wait_s` without an item, or when the pipe is closed and empty.
         """
         with self._filled:
-            self._waiting = True
             try:
+                self._wake_rows = 0  # also an item without rows
                 self._filled.wait_for(lambda: self._items or self._closed, wait_s)
                 if self._items and linger_s > 0 and not self._ready(max_rows):
+                    self._wake_rows = max_rows
                     self._filled.wait_for(lambda: self._ready(max_rows), linger_s)
             finally:
-                self._waiting = False
+                self._wake_rows = None
             out: list[T] = []
             taken = 0
             if self._items:
