@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from host_tools import compiling
+from host_tools import compiling, places
 from host_tools.virtual.interpreter import Interpreter
 from tests.firmware.conftest import FIRMWARE, UMQTT, RunMicroPython
 
@@ -18,7 +18,7 @@ HERE = Path(__file__).parent
 def linked(folder: Path) -> tuple[Path, Path]:
     """(script, folder of the firmware): linked and compiled as a board's, with the script in the place of main.py."""
     found = {**compiling.sources(FIRMWARE), "main.py": HERE / "hot_path.py"}
-    for target, path in compiling.compiled(found, folder / "made").items():
+    for target, path in compiling.compiled_once(found, places.compiled_folder()).items():
         (folder / "flash" / target).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, folder / "flash" / target)
     return folder / "flash" / "main.py", folder / "flash"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from host_tools import compiling
+from host_tools import compiling, places
 from host_tools.keys import signing
 from isocore import model, topics
 from tests.firmware.conftest import UMQTT, Bench, Row, RunMicroPython
@@ -97,8 +97,8 @@ def test_the_firmwares_names_fit_the_table_that_the_simulation_charges(
     tmp_path: Path, run_micropython: RunMicroPython
 ) -> None:
     """Counted by the interpreter, which has names of its own in its image, as a chip has."""
-    files = compiling.compiled(compiling.sources(FIRMWARE), tmp_path)
-    files.update(compiling.compiled(compiling.sources(UMQTT, "lib"), tmp_path / "lib"))
+    found = {**compiling.sources(FIRMWARE), **compiling.sources(UMQTT, "lib")}
+    files = compiling.compiled_once(found, places.compiled_folder())
     optional = ("isonode/sensors/", "isonode/strobe", "isonode/renumber", "isonode/sleep", "isonode/tls")
     names: set[bytes] = set()
     for target, path in files.items():

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from host_tools import compiling
+from host_tools import compiling, places
 from host_tools.bytecode import deploy, kept, names
 from host_tools.bytecode.errors import BuildError
 from host_tools.bytecode.linker import Linked, link
@@ -324,9 +324,10 @@ def test_all_of_micropythons_names_are_kept() -> None:
     assert not {name for name in missing if not name.startswith("_") and not name.isupper() and "Error" not in name}
 
 
-def test_the_firmware_links_and_its_flash_use_is_told(tmp_path: Path) -> None:
-    firmware = Path(__file__).resolve().parents[3] / "firmware"
-    files = compiling.compiled(compiling.sources(firmware), tmp_path)
+def test_the_firmware_links_and_its_flash_use_is_told() -> None:
+    root = Path(__file__).resolve().parents[3]
+    found = {**compiling.sources(root / "firmware"), **compiling.sources(root / ".tools" / "umqtt", "lib")}
+    files = compiling.compiled_once(found, places.compiled_folder())
     assert "isonode/app.mpy" in files and "isonode/link.mpy" not in files and "main.py" in files
     sizes = {target: path.stat().st_size for target, path in files.items()}
     assert sum(sizes.values()) < deploy.flash_bytes(sizes) < 400_000
