@@ -30,7 +30,7 @@ from gateway.ingest import SUBSCRIPTIONS, Ingest, Out, ack_message
 from gateway.inputs import Input, Inputs
 from gateway.keeping import keep_of
 from gateway.local.stage import Local
-from gateway.messages import Committed, StoreState
+from gateway.messages import LANE_WINDOWS, Committed, StoreState
 from gateway.metrics import Metrics
 from gateway.mqtt import BrokerLink
 from gateway.notify import Notifier
@@ -233,7 +233,7 @@ class Gateway:
                 lambda: self._alarms.behind_rows,
                 lambda: lane is not None and lane.uploader.failures == 0,
                 self._alarms.judged,
-                lane.batcher.windows_closed if lane is not None else lambda: None,
+                (lambda: lane.batcher.due(LANE_WINDOWS)) if lane is not None else lambda: None,
             )
         )
 
@@ -386,7 +386,7 @@ class Gateway:
 
     def _windows_closed(self) -> None:
         for lane in self._lanes.values():
-            lane.batcher.windows_closed()
+            lane.batcher.due(LANE_WINDOWS)
 
     def _broken(self, exc: FatalError) -> None:
         self._fatal = exc

@@ -10,9 +10,10 @@ from gateway import wire
 from gateway.analyses import Outgoing
 from gateway.app_watch import policies
 from gateway.batcher import Batcher, Policy
+from gateway.beside import ModelSource, WindowSource
 from gateway.config import Config, SinkConfig
 from gateway.fate import Fate
-from gateway.messages import LANE_ALARMS, LANE_BACKFILL, LANE_LIVE, LANE_WINDOWS
+from gateway.messages import LANE_ALARMS, LANE_BACKFILL, LANE_LIVE, REVISED_LANES
 from gateway.metrics import Metrics
 from gateway.sinks.make import make_sink
 from gateway.store import Reader, Store, WindowReader
@@ -35,7 +36,7 @@ def policy(sink: SinkConfig) -> Policy:
         LANE_ALARMS: sink.alarm_slots,
         LANE_LIVE: sink.live_slots,
         LANE_BACKFILL: sink.backfill_slots,
-        LANE_WINDOWS: 1,
+        **dict.fromkeys(REVISED_LANES, 1),
     }
     return Policy(sink.live_rows, sink.live_age_s, sink.backfill_rows, sink.backfill_after_s, slots)
 
@@ -85,8 +86,10 @@ def build(
         uploader.submit,
         head_row=head_row,
         policies=policies(whole),
-        windows=windows,
-        analyses=analyses,
+        beside=(
+            WindowSource(name, whole.gateway.id, reader, windows, analyses),
+            ModelSource(name, whole.gateway.id, reader),
+        ),
         wall_s=wall_s,
     )
     fate.slots = batcher

@@ -3,7 +3,7 @@
     alarms    event records, at once
     live      the rest, newest data: `live_rows` of them or `live_age_s` old
     backfill  ranges that the live lane left behind because they had grown old while the sink was away
-    windows   windows made here, once closed, and again when late records changed them; beside them runs of analyses
+    windows, models   what is no row (beside.py): windows with runs of analyses, and states of models, when due
 
 Bounds: `slots` batches frozen and unanswered a lane; rows wait in the store, not in memory. It reads and writes through
 the view it is given, and knows neither database nor network.
@@ -18,23 +18,22 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from gateway import wire
+from gateway.beside import Source
 from gateway.errors import StoreUnusable
 from gateway.journal import fields
 from gateway.messages import (
     LANE_ALARMS,
     LANE_BACKFILL,
     LANE_LIVE,
-    LANE_WINDOWS,
+    LANE_MODELS,
     UP_LANES,
     Batch,
     Committed,
     Counts,
     DeviceInfo,
     Row,
-    Run,
     Tag,
     Unsent,
-    WindowRow,
 )
 from gateway.policy import Selector, UploadPolicy
 
@@ -57,21 +56,6 @@ class Rows(Protocol):
     def backfill_range(self, sink: str) -> tuple[int, int] | None: ...
     def pending(self, sink: str) -> list[Batch]: ...
     def device_infos(self, devices: set[int]) -> dict[int, DeviceInfo]: ...
-
-
-class ClosedWindows(Protocol):
-    """Where windows are read: gateway.store.WindowReader."""
-
-    def cursor(self, sink: str) -> int: ...
-    def closed(self, first_revision: int, limit: int) -> list[WindowRow]: ...
-
-
-class Analyses(Protocol):
-    """What goes beside windows: gateway.analyses.Outgoing."""
-
-    def ready(self, last_revision: int) -> tuple[list[dict[str, Any]], list[Run]]: ...
-    @property
-    def sent(self) -> Callable[[Sequence[Run]], None]: ...
 
 
 class Changes(Protocol):
@@ -109,12 +93,11 @@ class Batcher:
         *,
         head_row: int,
         policies: Sequence[UploadPolicy] = (),
-        windows: ClosedWindows | None = None,
-        analyses: Analyses | None = None,
+        beside: Sequence[Source] = (),
         clock_s: Callable[[], float] = time.monotonic,
         wall_s: Callable[[], float] = time.time,
     ) -> None:
-        """`codec` gives (encoding, function) for the next batch; `submit` takes a frozen one."""
+        """codec: (encoding, function) for the next batch; submit: takes a frozen one; beside: lanes without rows."""
         self._sink = sink
         self._gateway = gateway
         self._rows = rows
@@ -126,9 +109,7 @@ class Batcher:
         self._clock_s = clock_s
         self._wall_s = wall_s
         self._select = Selector(policies, self._info)
-        self._windows = windows
-        self._analyses = analyses
-        self._windows_due = windows is not None
+        self._beside = {source.lane: source for source in beside}
         self._wake = threading.Event()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -169,13 +150,16 @@ class Batcher:
                 self._live_since_s = self._clock_s()
                 self._wake.set()  # to set its alarm clock
             full = self._head_row - self._cursors.get(LANE_LIVE, 1) + 1 >= min(self._policy.live_rows, self._rows_max)
+        if news.models:
+            self.due(LANE_MODELS)
         if news.events or (full and self._in_flight[LANE_LIVE] < self._policy.slots[LANE_LIVE]):
             self._wake.set()
 
-    def windows_closed(self) -> None:
-        """There are windows to send; returns at once."""
-        self._windows_due = True
-        self._wake.set()
+    def due(self, lane: str) -> None:
+        """A lane without rows has something to send; returns at once."""
+        if lane in self._beside:
+            self._beside[lane].due = True
+            self._wake.set()
 
     def tune(self, policy: Policy, policies: Sequence[UploadPolicy] = ()) -> None:
         """Other sizes and ages, and what goes up at all, from the next batch on."""
@@ -242,7 +226,7 @@ class Batcher:
             return self._step_alarms()
         if lane == LANE_LIVE:
             return self._step_live()
-        return self._step_windows() if lane == LANE_WINDOWS else self._step_backfill()
+        return self._step_backfill() if lane == LANE_BACKFILL else self._step_beside(lane)
 
     def _step_alarms(self) -> bool:
         with self._lock:
@@ -318,29 +302,19 @@ class Batcher:
             return self._changes.advance(self._sink, LANE_BACKFILL, next_row)
         return self._pass(LANE_BACKFILL, rows, next_row)
 
-    def _step_windows(self) -> bool:
-        if self._windows is None or not self._windows_due:
-            return False
-        self._windows_due = False
-        limit = self._policy.backfill_rows
-        cursor = self._windows.cursor(self._sink)
-        windows = self._windows.closed(cursor, limit)
-        next_revision = windows[-1].revision + 1 if windows else cursor
-        self._windows_due = self._windows_due or len(windows) == limit
-        documents, runs = self._analyses.ready(next_revision - 1) if self._analyses else ([], [])
-        if not windows and not runs:
+    def _step_beside(self, lane: str) -> bool:
+        source = self._beside.get(lane)
+        made = source.make(self._policy.backfill_rows) if source is not None and source.due else None
+        if source is None or made is None:
             return False
         number = self._next_number()
-        if number is None:
+        # Row ids are the readings'; a batch without any stands at 0, and its rows are what it holds instead.
+        if number is None or not self._freeze(
+            lane, number, (0, 0), made.size, (), made.document(number), made.next_revision, Unsent()
+        ):
+            source.due = True
             return False
-        infos = self._rows.device_infos({window.device for window in windows})
-        body = wire.window_document(self._gateway, number, windows, infos, documents)
-        # Row ids are the readings'; a batch without any stands at 0, and its rows are windows.
-        if not self._freeze(LANE_WINDOWS, number, (0, 0), len(windows), (), body, next_revision, Unsent()):
-            self._windows_due = True
-            return False
-        if self._analyses and runs:
-            self._analyses.sent(runs)
+        made.frozen()
         return True
 
     def _pass(self, lane: str, rows: list[Row], next_row: int) -> bool:
@@ -373,7 +347,7 @@ class Batcher:
         encoding, compress = self._codec()
         data, digest = wire.encode(body, compress)
         batch = Batch(self._sink, number, lane, *ends, count, counts, encoding, digest, data)
-        cuts = None if lane == LANE_WINDOWS else self._rows.cuts
+        cuts = None if lane in self._beside else self._rows.cuts
         if not self._changes.freeze(batch, next_row, cuts, unsent):
             self._stop.wait(_AGAIN_S)
             self._wake.set()  # retention took rows meanwhile, or the store is closing: read them again, or end

@@ -15,7 +15,9 @@ LANE_LIVE = "live"
 LANE_BACKFILL = "backfill"
 LANES = (LANE_ALARMS, LANE_LIVE, LANE_BACKFILL)
 LANE_WINDOWS = "windows"  # carries no records, but what was made of them
-UP_LANES = (*LANES, LANE_WINDOWS)
+LANE_MODELS = "models"  # nor does this: what devices say of their models
+REVISED_LANES = (LANE_WINDOWS, LANE_MODELS)  # their cursors are revisions, no rows
+UP_LANES = (*LANES, *REVISED_LANES)
 
 # Kinds HIGH_ON..BOOT of isocore.record travel as events; SAMPLE and DELTA are reports; the rest is window figures.
 # The ledger counts LOST apart, as a notice: it stands for what is gone, and a board's events_sent leaves it out.
@@ -115,7 +117,8 @@ class Fresh(NamedTuple):
 class Committed(NamedTuple):
     """One commit of the writer: acknowledgements due, last row id in the store, rows added: events and others.
 
-    fresh: the rows themselves, or None when only the store has them. described: a board said anew what it is.
+    fresh: the rows themselves, or None when only the store has them. described: a board said anew what it is. models:
+    one said of its model what sinks have to be told.
     """
 
     acks: list[Ack]
@@ -125,6 +128,7 @@ class Committed(NamedTuple):
     receipts: tuple[Receipt, ...] = ()
     fresh: Fresh | None = None
     described: bool = False
+    models: bool = False
 
 
 class StoreState(NamedTuple):
@@ -268,6 +272,23 @@ class WindowRow(NamedTuple):
     covered_ms: int
     alarm_ms: int
     fault_ms: int
+
+
+class ModelState(NamedTuple):
+    """What a device says of its model. began: the revision it had first, which names it; revision: as it is now.
+
+    since, heard: when the device said so first and last; None: only the broker did, of what it retained.
+    """
+
+    device: int
+    began: int
+    revision: int
+    since_unix_ms: int | None
+    heard_unix_ms: int | None
+    sequence: int
+    state: str
+    id: str | None
+    reason: str | None
 
 
 class WindowPrint(NamedTuple):

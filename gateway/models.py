@@ -12,6 +12,7 @@ from typing import Any
 from gateway.errors import MessageRejected
 
 STATES = ("trial", "committed", "reverted", "refused")
+_TEXT_MAX = 128  # docs/uplink.md
 
 
 def check_state(document: Any) -> str:
@@ -26,6 +27,7 @@ def check_state(document: Any) -> str:
         raise MessageRejected("model_state", f"model/state: state must be one of {', '.join(STATES)}")
     out: dict[str, Any] = {"sequence": sequence, "state": state}
     for key in ("id", "reason"):
-        if isinstance(document.get(key), str):
-            out[key] = document[key][:128]
+        text = document.get(key)
+        if isinstance(text, str) and text and text[:_TEXT_MAX].isprintable():
+            out[key] = text[:_TEXT_MAX]
     return json.dumps(out)

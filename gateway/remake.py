@@ -13,7 +13,7 @@ from itertools import accumulate
 from typing import Any
 
 from gateway import wire
-from gateway.messages import LANE_WINDOWS, Batch, DeviceInfo, Row, Tag
+from gateway.messages import LANE_WINDOWS, REVISED_LANES, Batch, DeviceInfo, ModelState, Row, Tag
 from gateway.unpack import records, tags, windows
 
 Codec = tuple[str, Callable[[bytes], bytes]]
@@ -25,8 +25,9 @@ def remake(gateway: str, batch: Batch, numbers: Sequence[int], codec: Codec) -> 
     Each says it spans the rows of the whole: which row ids lie in which part was not kept.
     """
     document = wire.decode(batch.body, batch.encoding)
-    if batch.lane == LANE_WINDOWS:
-        return _windows(gateway, batch, document, numbers, codec)
+    if batch.lane in REVISED_LANES:
+        split = _windows if batch.lane == LANE_WINDOWS else _models
+        return split(gateway, batch, document, numbers, codec)
     # wire.document lists devices in the order of their numbers, and wire.counts does as well.
     devices = [entry.device for entry in batch.counts]
     try:
@@ -92,6 +93,25 @@ def _windows(gateway: str, batch: Batch, document: dict[str, Any], numbers: Sequ
         part = rows[nth * len(rows) // parts : (nth + 1) * len(rows) // parts]
         beside = analyses if nth == parts - 1 else []  # they need all the windows
         data, digest = wire.encode(wire.window_document(gateway, number, part, infos, beside), compress)
+        made.append(batch._replace(batch=number, rows=len(part), encoding=encoding, digest=digest, body=data))
+    return made
+
+
+def _models(gateway: str, batch: Batch, document: dict[str, Any], numbers: Sequence[int], codec: Codec) -> list[Batch]:
+    """The same for states of models."""
+    try:
+        states = [ModelState(**entry) for entry in document["models"]]
+        infos = {place: _info(place, entry) for place, entry in enumerate(document["devices"])}
+    except (LookupError, TypeError) as exc:
+        raise ValueError(f"batch {batch.batch} holds no models: {exc!r}") from exc
+    encoding, compress = codec
+    parts = len(numbers)
+    if len(states) < parts:
+        raise ValueError("it holds a single model")
+    made = []
+    for nth, number in enumerate(numbers):
+        part = states[nth * len(states) // parts : (nth + 1) * len(states) // parts]
+        data, digest = wire.encode(wire.model_document(gateway, number, part, infos), compress)
         made.append(batch._replace(batch=number, rows=len(part), encoding=encoding, digest=digest, body=data))
     return made
 

@@ -13,7 +13,19 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from gateway.errors import ConfigError
-from gateway.messages import EVENT_FIRST, EVENT_LAST, LANE_WINDOWS, LOST, Counts, DeviceInfo, Row, Tag, WindowRow
+from gateway.messages import (
+    EVENT_FIRST,
+    EVENT_LAST,
+    LANE_MODELS,
+    LANE_WINDOWS,
+    LOST,
+    Counts,
+    DeviceInfo,
+    ModelState,
+    Row,
+    Tag,
+    WindowRow,
+)
 
 VERSION = 1
 CONTENT_TYPE = "application/vnd.isotherm.batch+json"
@@ -184,19 +196,26 @@ def window_document(
         start_before, revision_before = window.start_s, window.revision
         mean_before = mean_before if mean is None else mean
     return {
-        "v": VERSION,
-        "gateway": gateway,
-        "batch": batch,
-        "lane": LANE_WINDOWS,
-        "first_row": 0,
-        "last_row": 0,
-        "rows": 0,
-        "devices": [_device(devices[device]) for device in index],
-        "series": [],
-        **{name: [] for name in ("seq", "uptime_ms", "kind", "channel", "value")},
+        **_rowless(gateway, batch, LANE_WINDOWS, [devices[device] for device in index]),
         **({"windows": columns} if ordered else {}),
         **({"analyses": list(analyses)} if analyses else {}),
     }
+
+
+def model_document(
+    gateway: str, batch: int, states: Sequence[ModelState], devices: Mapping[int, DeviceInfo]
+) -> dict[str, Any]:
+    """A batch of what devices say of their models, and no readings."""
+    index = {device: place for place, device in enumerate(sorted({state.device for state in states}))}
+    entries = [{**state._asdict(), "device": index[state.device]} for state in states]
+    return {**_rowless(gateway, batch, LANE_MODELS, [devices[device] for device in index]), "models": entries}
+
+
+def _rowless(gateway: str, batch: int, lane: str, devices: Sequence[DeviceInfo]) -> dict[str, Any]:
+    """What every batch has, of one without readings."""
+    head = {"v": VERSION, "gateway": gateway, "batch": batch, "lane": lane, "first_row": 0, "last_row": 0, "rows": 0}
+    columns: tuple[str, ...] = ("series", "seq", "uptime_ms", "kind", "channel", "value")
+    return {**head, "devices": [_device(info) for info in devices], **{name: [] for name in columns}}
 
 
 def _device(info: DeviceInfo) -> dict[str, Any]:

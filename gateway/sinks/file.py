@@ -73,7 +73,7 @@ class FileSink:
         }
         try:
             document = decode(batch.body, batch.encoding)
-            return [head, *_readings(document), *_windows(document)]
+            return [head, *_readings(document), *_windows(document), *_models(document)]
         except (ValueError, LookupError, TypeError) as exc:
             raise BatchRejected("undecodable", f"batch {batch.batch} cannot be decoded: {exc}") from exc
 
@@ -143,6 +143,13 @@ def _windows(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield {"device": device["id"], "class": device["class"], "kind": "window", **named} | {
             name: figures[name] for name in figures if name != "device"
         }
+
+
+def _models(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """One object a state of a model."""
+    for entry in document.get("models", ()):
+        device = document["devices"][entry["device"]]
+        yield {**entry, "device": device["id"], "class": device["class"], "kind": "model"}
 
 
 def _dumps(line: dict[str, Any]) -> str:

@@ -1,8 +1,8 @@
 """Windows, and the places of those who follow the store: SQL to write inside the writer's transaction, and to read.
 
 A window keeps where its folding began, so that a record that comes late is folded in from there. Its revision is given
-here, in the transaction that closes it: it rises over all windows and never comes twice, also when a store is replaced
-by a new one, since it is never below the time in ms. It never commits and knows no policy.
+here, in the transaction that closes it: it rises over all windows and never comes twice (revisions.py). It never
+commits and knows no policy.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 from gateway.errors import StoreUnusable
 from gateway.messages import ChannelRecord, KeptWindow, WindowRow
-from gateway.store import db
+from gateway.store import db, revisions
 from gateway.store.disk import Disk
 from gateway.store.segments import opened
 from isocore.aggregate import KINDS, mean_of
@@ -53,7 +53,7 @@ def save(
     connection.execute("INSERT OR REPLACE INTO followers VALUES (?,?)", (follower, next_row))
     connection.executemany("INSERT OR REPLACE INTO window_channels VALUES (?,?,?)", states)
     closing = sum(window.revision == CLOSING for window in windows)
-    revision = _reserve(connection, closing, now_unix_ms) if closing else 0
+    revision = revisions.reserve(connection, closing, now_unix_ms) if closing else 0
     rows = []
     for window in windows:
         if window.revision == CLOSING:
@@ -62,13 +62,6 @@ def save(
         key = window.opening_key or (None, None, None)
         rows.append((*window[:-1], *key))
     connection.executemany(_SAVE, rows)
-
-
-def _reserve(connection: sqlite3.Connection, count: int, now_unix_ms: int) -> int:
-    row = connection.execute("SELECT value FROM properties WHERE key = 'next_revision'").fetchone()
-    first = max(int(row[0]) if row else 1, now_unix_ms)
-    connection.execute("INSERT OR REPLACE INTO properties VALUES ('next_revision', ?)", (first + count,))
-    return first
 
 
 def prune(connection: sqlite3.Connection, before_s: int, sinks: Sequence[str]) -> int:

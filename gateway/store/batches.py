@@ -12,8 +12,8 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
-from gateway.messages import LANE_BACKFILL, LANE_LIVE, LANE_WINDOWS, Batch, Counts, Unsent
-from gateway.store import aggregates, catalog
+from gateway.messages import LANE_BACKFILL, LANE_LIVE, LANE_MODELS, LANE_WINDOWS, Batch, Counts, Unsent
+from gateway.store import aggregates, catalog, models
 
 _BATCH_START_BITS = 40
 
@@ -94,9 +94,12 @@ def _keep(db: sqlite3.Connection, batch: Batch, now_unix_ms: int) -> None:
 
 
 def advance(db: sqlite3.Connection, sink: str, lane: str, next_row: int) -> None:
-    """Move a lane's cursor; for the backfill lane, that of the range the row lies in; for windows, the revision's."""
+    """Move a lane's cursor; for the backfill lane, that of the range the row lies in; without rows, the revision's."""
     if lane == LANE_WINDOWS:
         aggregates.advance(db, sink, next_row)
+        return
+    if lane == LANE_MODELS:
+        models.advance(db, sink, next_row)
         return
     if lane == LANE_BACKFILL:
         db.execute(

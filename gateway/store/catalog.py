@@ -13,7 +13,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 
-from gateway.messages import EVENT_FIRST, EVENT_LAST, LANE_ALARMS, LANE_LIVE, LANE_WINDOWS
+from gateway.messages import EVENT_FIRST, EVENT_LAST, LANE_ALARMS, LANE_LIVE, REVISED_LANES
 from gateway.store.segments import CLASS_COUNTS, Built, DeviceCounts, Segment
 
 GONE = 0  # `sealed.segment` of identities whose rows are here no more
@@ -219,8 +219,8 @@ def whole(db: sqlite3.Connection, sink: str, first_row: int, last_row: int) -> b
 def answered(db: sqlite3.Connection, sinks: Sequence[str], segment: Segment) -> bool:
     """False while a batch with rows of the segment is on its way to one of the sinks, or in quarantine."""
     found = db.execute(
-        "SELECT DISTINCT sink FROM batches WHERE lane != ? AND first_row <= ? AND last_row >= ?",
-        (LANE_WINDOWS, segment.last_row, segment.first_row),
+        "SELECT DISTINCT sink FROM batches WHERE lane NOT IN (?, ?) AND first_row <= ? AND last_row >= ?",
+        (*REVISED_LANES, segment.last_row, segment.first_row),
     )
     return not any(row[0] in sinks for row in found)
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import sqlite3
 
 from gateway.messages import EVENT_FIRST, EVENT_LAST, LOST, Ack, FrameIn, MetaIn, NoteIn, Record
-from gateway.store import catalog
+from gateway.store import catalog, models
 from gateway.store.disk import Disk
 from gateway.store.held import Held
 from gateway.store.tags import TagTable
@@ -102,6 +102,7 @@ class FrameTable:
         self._pending: list[tuple[int, ...]] = []
         self.fresh: list[tuple[int, ...]] = []
         self.described = False
+        self.models = False
         self._dirty: dict[tuple[int, int], Boot] = {}
         self._ledger: dict[int, list[int]] = {}
         self._seen_dirty: dict[int, int] = {}
@@ -215,12 +216,10 @@ class FrameTable:
             boot.closed = 1
         self._close(device, floor_boot, self._boot((device, floor_boot)), floor_seq - 1)
 
-    def apply_note(self, note: NoteIn) -> None:
+    def apply_note(self, note: NoteIn, now_unix_ms: int) -> None:
         """Keep the last text of a retained topic."""
-        if note.column not in ("status", "model_state", "health"):
-            raise ValueError(f"no such column: {note.column}")
         device = self._device(note.device, note.recv_unix_ms)
-        self._db.execute(f"UPDATE devices SET {note.column} = ? WHERE device = ?", (note.text, device))
+        self.models |= models.note(self._db, device, note, now_unix_ms)
 
     def top(self, name: str, number: int | None, least: int, recv_unix_ms: int) -> tuple[int, int]:
         """Boot and highest seq of a device that the gateway numbers itself. Without a `number` a new boot begins."""

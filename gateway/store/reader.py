@@ -10,10 +10,10 @@ import json
 import sqlite3
 import threading
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from gateway.describe import channels_of
 from gateway.errors import StoreUnusable
@@ -25,10 +25,11 @@ from gateway.messages import (
     LANE_LIVE,
     Batch,
     DeviceInfo,
+    ModelState,
     Row,
     Tag,
 )
-from gateway.store import batches, books, catalog, db, sinks, tags
+from gateway.store import batches, books, catalog, db, models, sinks, tags
 from gateway.store.disk import Disk
 from gateway.store.segments import Segment, opened
 
@@ -40,6 +41,7 @@ _ROW = (
 _EVENTS = f"kind BETWEEN {EVENT_FIRST} AND {EVENT_LAST}"
 _OTHERS = f"kind NOT BETWEEN {EVENT_FIRST} AND {EVENT_LAST}"
 _ROW_MAX = (1 << 63) - 1
+_T = TypeVar("_T")
 
 
 class Reader:
@@ -56,9 +58,12 @@ class Reader:
             self._db.close()
 
     def _all(self, sql: str, *values: object) -> list[Any]:
+        return self._ask(lambda connection: connection.execute(sql, values).fetchall())
+
+    def _ask(self, question: Callable[[sqlite3.Connection], list[_T]]) -> list[_T]:
         with self._lock:
             try:
-                return self._db.execute(sql, values).fetchall()
+                return question(self._db)
             except sqlite3.Error as exc:
                 raise StoreUnusable(f"cannot read the store: {exc}") from exc
 
@@ -76,11 +81,7 @@ class Reader:
                 self._db.execute("COMMIT")
 
     def _segments(self, where: str, *values: object) -> list[Segment]:
-        with self._lock:
-            try:
-                return catalog.segments(self._db, where, *values)
-            except sqlite3.Error as exc:
-                raise StoreUnusable(f"cannot read the store: {exc}") from exc
+        return self._ask(lambda connection: catalog.segments(connection, where, *values))
 
     # -- for the batcher
 
@@ -144,11 +145,11 @@ class Reader:
 
     def pending(self, sink: str) -> list[Batch]:
         """Batches frozen before a restart."""
-        with self._lock:
-            try:
-                return batches.pending(self._db, sink)
-            except sqlite3.Error as exc:
-                raise StoreUnusable(f"cannot read the store: {exc}") from exc
+        return self._ask(lambda connection: batches.pending(connection, sink))
+
+    def unfrozen_models(self, sink: str, limit: int) -> list[ModelState]:
+        """What a sink has not been told of models, the oldest first."""
+        return self._ask(lambda connection: models.states(connection, models.cursor(connection, sink), limit))
 
     def device_infos(self, devices: set[int]) -> dict[int, DeviceInfo]:
         """Dictionary entries for a batch."""

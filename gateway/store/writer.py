@@ -336,7 +336,7 @@ class Store(Changes):
             elif isinstance(item, MetaIn):
                 table.apply_meta(item)
             else:
-                table.apply_note(item)
+                table.apply_note(item, int(self._wall_s() * 1000))
         table.finish()
         self._own.finish()
         connection.execute("COMMIT")
@@ -344,7 +344,9 @@ class Store(Changes):
         receipts = tuple(self._own.receipts)
         fresh = Fresh(first_row, table.fresh)
         news = Committed(
-            list(table.acks.values()), table.head_row, table.others, table.events, receipts, fresh, table.described
+            *(list(table.acks.values()), table.head_row, table.others, table.events, receipts, fresh),
+            table.described,
+            table.models,
         )
         conflicts = table.conflicts
         redelivered = self._own.redelivered

@@ -22,6 +22,8 @@ HELP = {
     "rows_conflicting": "Rows whose identity was stored with other content: a clone, or a changed reading.",
     "windows_received": "Windows in stored batches.",
     "windows_taken": "Windows that were new, or of a higher revision.",
+    "models_received": "States of models in stored batches.",
+    "models_taken": "States that were new, or of a higher revision.",
 }
 _ALWAYS = ("batches_stored", "batches_repeated", "batches_conflicting", "batches_over_quota", "rows_received")
 _ROWS = ("rows_new", "rows_duplicate", "rows_conflicting")
@@ -54,6 +56,8 @@ def text(query: Answers, refused: Mapping[str, int], refused_bytes: int, waiting
     lines += _family("tag_alarms_total", "counter", about, told)
     silent = [({"kind": kind}, number) for kind, number in sorted(query.silent().items())]
     lines += _family("silent", "gauge", "Devices and gateways that are silent for too long.", silent)
+    models = [({"state": state}, number) for state, number in sorted(query.models_by_state().items())]
+    lines += _family("models", "gauge", "Devices by what they last said of their model.", models)
     return "\n".join(lines) + "\n"
 
 

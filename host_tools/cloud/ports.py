@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from host_tools.cloud.answers import Alarm, DeviceState, GatewayInfo, Latest, Place, Point
 from host_tools.cloud.resample import Figures, Record
 from host_tools.cloud.store_analyses import Result
+from host_tools.cloud.store_models import DeviceModel
 from host_tools.cloud.store_read import StoredAlarm, StoredReading, StoredWindow
 from host_tools.cloud.wire import Batch
 
@@ -65,6 +66,11 @@ class Answers(Protocol):
         after: tuple[int, str, str, int] | None,
         limit: int,
     ) -> list[Result]: ...
+    def models(self, device: str | None, state: str | None, after: str, limit: int) -> list[DeviceModel]: ...
+    def model_changes(
+        self, device: str | None, state: str | None, after: tuple[str, int, str] | None, limit: int
+    ) -> list[DeviceModel]: ...
+    def models_by_state(self) -> dict[str, int]: ...
     def standing(self, device: int, channel: int) -> list[Alarm]: ...
     def alarm_page(
         self, only_open: bool, section: int, after: Place, limit: int

@@ -16,9 +16,11 @@ from starlette.responses import JSONResponse, Response
 
 from host_tools.cloud import series
 from host_tools.cloud.answers import FAULTS, Alarm, DeviceState, Place, TooLong, is_place
+from host_tools.cloud.models import STATES
 from host_tools.cloud.parameters import RESOLUTIONS, Page, Problem, Query, cursor, rfc_3339
 from host_tools.cloud.ports import Answers, Ask
 from host_tools.cloud.store_analyses import described
+from host_tools.cloud.store_models import DeviceModel
 from host_tools.cloud.store_read import StoredReading
 from host_tools.cloud.windows import LENGTH_S_MAX, UNIX_S_MAX
 from isocore.record import BOARD_CHANNEL, FAULT_NAMES, KIND_NAMES
@@ -28,6 +30,7 @@ WAITING_MAX = 32  # more are asked to come again
 RETRY_AFTER_S = 1
 DAY_MS = 86_400_000
 LATEST_DEVICES_MAX = 100  # on one page
+ANY = "any"
 _T = TypeVar("_T")
 Answer = dict[str, Any]
 Handler = Callable[[Request], Awaitable[Response]]
@@ -46,8 +49,8 @@ class Questions:
 
     def routes(self) -> dict[str, Handler]:
         """Path -> handler, all for GET."""
-        asked = (self.alarms, self.analyses, self.devices, self.gateways, self.latest, self.readings, self.windows)
-        named: dict[str, Handler] = {f"/v1/{handler.__name__}": handler for handler in asked}
+        asked = (self.alarms, self.analyses, self.devices, self.gateways, self.latest, self.models, self.readings)
+        named: dict[str, Handler] = {f"/v1/{handler.__name__}": handler for handler in (*asked, self.windows)}
         return named | {"/v1/range": self.range_}
 
     async def ask(self, question: Callable[[Answers], _T]) -> _T:
@@ -202,6 +205,23 @@ class Questions:
         shown, following = await self.ask(answer)
         return JSONResponse({"alarms": shown, "next": following and cursor(tag, (following[0], list(following[1])))})
 
+    async def models(self, request: Request) -> Response:
+        """What each device runs, by its name; or all states that its models were in."""
+        query = _query(request, _PAGED | {"device", "state", "changes"})
+        device, wanted = query.device(required=False), query.choice("state", (ANY, *STATES))
+        state = None if wanted == ANY else wanted
+        if query.choice("changes", ("latest", "all")) == "latest":
+            page = query.page("models", str)
+            found = await self.ask(lambda store: store.models(device, state, _after(page), page.limit))
+            return _paged("models", [_model(one) for one in found], page, [(one.device,) for one in found])
+        page = query.page("changes", str, int, str)
+        after = None if page.after is None else (str(page.after[0]), int(page.after[1]), str(page.after[2]))
+        found = await self.ask(lambda store: store.model_changes(device, state, after, page.limit))
+        shown, following = [_model(one) for one in found], None
+        if len(found) == page.limit:
+            following = cursor("changes", (found[-1].device, found[-1].began, found[-1].gateway))
+        return JSONResponse({"models": shown, "next": following})
+
     async def analyses(self, request: Request) -> Response:
         """What was found in a site's windows, the latest window first."""
         query = _query(request, _PAGED | {"gateway", "name", "foreseen"})
@@ -310,6 +330,20 @@ def _alarm(alarm: Alarm, names: dict[int, str]) -> Answer:
         "until": rfc_3339(alarm.until_unix_ms),
         "ended_by": alarm.ended_by,
         "times": alarm.times,
+    }
+
+
+def _model(one: DeviceModel) -> Answer:
+    return {
+        "device": one.device,
+        "gateway": one.gateway,
+        "state": one.state,
+        "sequence": one.sequence,
+        "running": one.running,
+        "id": one.id,
+        "reason": one.reason,
+        "since": rfc_3339(one.since_unix_ms),
+        "heard": rfc_3339(one.heard_unix_ms),
     }
 
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-from host_tools.cloud import store_analyses
+from host_tools.cloud import store_analyses, store_models
 from host_tools.cloud.arrivals import runs
 from host_tools.cloud.keyfile import KeyFile
 from host_tools.cloud.store_file import FILE_NAME, lock, open_store
@@ -282,6 +282,8 @@ class Store:
             self._count(windows_received=len(batch.windows), windows_taken=self._db.total_changes - before)
         if batch.analyses:
             self._count(**store_analyses.take(self._db, gateway, batch_id, batch.analyses))
+        if batch.models:
+            self._count(**store_models.take(self._db, gateway, batch_id, devices, batch.models))
         self._db.execute("UPDATE batch SET new_count = ? WHERE id = ?", (new, batch_id))
         conflicting = self._conflicts(devices, batch.readings) if new < count else []
         conflicts = len(conflicting)

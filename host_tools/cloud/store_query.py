@@ -11,10 +11,11 @@ import sqlite3
 import time
 from pathlib import Path
 
-from host_tools.cloud import store_alarms, store_analyses, verdict
+from host_tools.cloud import store_alarms, store_analyses, store_models, verdict
 from host_tools.cloud.answers import Alarm, DeviceState, GatewayInfo, Latest, Place, Point, TooLong
 from host_tools.cloud.resample import GATEWAY, Figures, Record
 from host_tools.cloud.store_analyses import Result
+from host_tools.cloud.store_models import DeviceModel
 from host_tools.cloud.store_quota import DAY_MS
 from host_tools.cloud.store_read import CloudReader, DeviceInfo
 
@@ -62,6 +63,20 @@ class StoreQuery(CloudReader):
     ) -> list[Result]:
         """Results of analyses of windows, the latest window first."""
         return store_analyses.latest(self._db, gateway, name, only_foreseen, limit, after)
+
+    def models(self, device: str | None, state: str | None, after: str, limit: int) -> list[DeviceModel]:
+        """At most `limit`: the last state of each device's model, by its name, after a name."""
+        return store_models.current(self._db, device, state, after, limit)
+
+    def model_changes(
+        self, device: str | None, state: str | None, after: tuple[str, int, str] | None, limit: int
+    ) -> list[DeviceModel]:
+        """At most `limit` states that models were in, by device, the latest first, after device, began and gateway."""
+        return store_models.history(self._db, device, state, after, limit)
+
+    def models_by_state(self) -> dict[str, int]:
+        """How many devices are in each state."""
+        return store_models.by_state(self._db)
 
     def device_states(self, after: str, limit: int, only: str | None = None) -> list[DeviceState]:
         """At most `limit`, by name, after a name; or the one of that name."""

@@ -18,9 +18,11 @@ import zstandard
 
 from host_tools.cloud import analyses as analyses_
 from host_tools.cloud import frames as frames_
+from host_tools.cloud import models as models_
 from host_tools.cloud import windows as windows_
 from host_tools.cloud.analyses import Request
 from host_tools.cloud.frames import TaggedFrame
+from host_tools.cloud.models import ModelState
 from host_tools.cloud.windows import Window
 from isocore.record import KIND_LAST, SMALL_INT_MAX
 from isocore.topics import is_device_id
@@ -33,13 +35,13 @@ ROWS_MAX = 65536
 DEVICES_MAX = 10000
 CHANNELS_MAX = 255
 NAME_MAX = 64
-LANES = ("alarms", "live", "backfill", "windows")
+LANES = ("alarms", "live", "backfill", "windows", "models")
 UNIX_MS_MAX = 4102444800000  # 2100-01-01
 UPTIME_MS_MAX = SMALL_INT_MAX * 1000 + 999
 _NUMBER_MAX = (1 << 53) - 1  # what JSON readers everywhere hold exactly
 _TREND_MAX = 0x7FFF
 _WINDOW_BYTES_MAX = 8 << 20  # what a zstd frame may ask for (RFC 8878 section 3.1.1.1.2 recommends 8 MB)
-_OPTIONAL_KEYS = frozenset(("trend", "windows", "frames", "analyses"))
+_OPTIONAL_KEYS = frozenset(("trend", "windows", "frames", "analyses", "models"))
 _HEAD_KEYS = frozenset(("v", "gateway", "batch", "lane", "first_row", "last_row", "rows", "devices", "series"))
 _KEYS = _HEAD_KEYS | _OPTIONAL_KEYS | {"seq", "uptime_ms", "kind", "channel", "value"}
 
@@ -90,6 +92,7 @@ class Batch:
     windows: tuple[Window, ...] = ()
     frames: tuple[TaggedFrame, ...] = ()
     analyses: tuple[Request, ...] = ()
+    models: tuple[ModelState, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -146,13 +149,17 @@ def decode(head: Head, body: bytes) -> Batch:
     analyses: tuple[Request, ...] = ()
     if "analyses" in data:
         analyses = analyses_.decode(data["analyses"], lambda text: WireError(400, "analyses", text))
-    readings = _readings(data, len(devices), 0 if windows or analyses else 1)
+    models: tuple[ModelState, ...] = ()
+    if "models" in data:
+        models = models_.decode(data["models"], len(devices), lambda text: WireError(400, "models", text))
+    readings = _readings(data, len(devices), 0 if windows or analyses or models else 1)
     frames: tuple[TaggedFrame, ...] = ()
     if "frames" in data:
         frames = frames_.decode(
             data["frames"], len(devices), len(readings), lambda text: WireError(400, "frames", text)
         )
-    return Batch(head.gateway, head.number, head.digest, data["lane"], devices, readings, windows, frames, analyses)
+    parts = (devices, readings, windows, frames, analyses, models)
+    return Batch(head.gateway, head.number, head.digest, data["lane"], *parts)
 
 
 def _decompress(encoding: str, body: bytes) -> bytes:

@@ -39,9 +39,7 @@ class SigningKey:
         numbers = self._private.public_key().public_numbers()
         return numbers.x.to_bytes(32, "big") + numbers.y.to_bytes(32, "big")
 
-    def sign(
-        self, payload: bytes, kind: int = sign.KIND_MODEL, bytes_max: int = sign.CONTAINER_BYTES_MAX
-    ) -> bytes:
+    def sign(self, payload: bytes, kind: int = sign.KIND_MODEL, bytes_max: int = sign.CONTAINER_BYTES_MAX) -> bytes:
         """The signed container of a payload. Raises ModelFileError when it is too large."""
         try:
             unsigned: bytes = sign.build_unsigned(kind, self.public_key, payload, bytes_max)

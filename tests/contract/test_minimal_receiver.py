@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from isocore import topics
 from isocore.record import HIGH_ON
 from tests.contract.minimal_receiver import Receiver
 from tests.support.board_client import BoardClient, wait_for
@@ -60,11 +61,14 @@ def test_the_gateway_works_with_it(tmp_path: Path, receiver: Receiver) -> None:
         Daemon(tmp_path / "gw", broker.port, receiver.url) as daemon,
         BoardClient(broker.port) as board,
     ):
+        board.publish("a", topics.MODEL_STATE, b'{"sequence":3,"state":"committed","id":"ab"}', retain=True)
         for at in range(0, 300, 100):
             for device, records in sent.items():
                 board.deliver(device, 7, records[at : at + 100])
         wait_for(lambda: len(stored(receiver)) == 600, what="all readings")
         wait_for(lambda: daemon.status()["sinks"]["cloud"]["rows_pending"] == 0, what="the ledger")
+        # A lane that it does not know, and answers.
+        wait_for(lambda: daemon.status()["sinks"]["cloud"]["batches"]["models"] > 0, what="states of models")
         assert daemon.stop() == 0
         assert daemon.cli("quarantine", "list").stdout == "Nothing is in quarantine.\n"
         assert daemon.ledger()["differences"] == []

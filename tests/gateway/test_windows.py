@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from gateway import wire as up
 from gateway.analyses import Outgoing
 from gateway.batcher import Batcher, Policy
+from gateway.beside import WindowSource
 from gateway.follow import STEP_ROWS, Follower, again
 from gateway.messages import LANE_BACKFILL, LANE_LIVE, LANE_WINDOWS, Batch, FrameIn, MetaIn, Record, WindowRow
 from gateway.policy import ALARMS, RAW, WINDOWS, Pattern, Selector, UploadPolicy
@@ -115,8 +116,7 @@ class Rig:
             self.frozen.append,
             head_row=self.harness.news[-1].head_row if self.harness.news else 0,
             policies=self.policies,
-            windows=self.history,
-            analyses=self.outgoing,
+            beside=(WindowSource("cloud", "gw-1", self.reader, self.history, self.outgoing),),
             clock_s=lambda: 0.0,
             wall_s=lambda: self.harness.now_s,
         )
