@@ -7,18 +7,15 @@ byte at a time holds up what the broker is told. It knows no fleet and no keys b
 from __future__ import annotations
 
 import http.client
-import json
 import threading
 import time
-import urllib.parse
 from pathlib import Path
 
-from host_tools.commands.brokers import is_loopback
-from host_tools.errors import DeadlineError, HostError, InputError, RetryableError
+from host_tools.cloud_http import letters, parts, said
+from host_tools.errors import DeadlineError, HostError, RetryableError
 from host_tools.membership import context
 
 PATH = "/v1/members"
-PORT = 8440
 _ANSWER_BYTES_MAX = 4096
 
 
@@ -27,7 +24,7 @@ class Telling:
 
     def __init__(self, url: str, identity: Path, document: bytes, timeout_s: float) -> None:
         """url: https://HOST[:PORT], http:// on a loopback address only. Raises InputError, KeyFileError."""
-        host, port, plain = _parts(url)
+        host, port, plain = parts(url, "--cloud")
         self._url = url
         self._tls = None if plain else context(identity)
         self._where = (host, port)
@@ -69,42 +66,8 @@ class Telling:
             connection.close()
         if response.status == 404:
             raise HostError(f"{self._url}: the receiver takes no lists: start it with --root-key-file")
-        said = _said(data)
-        number = said.get("number")
+        answer = said(data)
+        number = answer.get("number")
         if response.status == 200 and isinstance(number, int):
             return number
-        raise HostError(f"{self._url}: the receiver does not take the list: {response.status} {_letters(said)}")
-
-
-def _parts(url: str) -> tuple[str, int, bool]:
-    """Host, port and whether it is plain HTTP."""
-    parts = urllib.parse.urlsplit(url)
-    try:
-        host, port = parts.hostname or "", parts.port or PORT
-    except ValueError:
-        host, port = "", 0
-    if (
-        parts.scheme not in ("https", "http")
-        or not host
-        or parts.path not in ("", "/")
-        or parts.query
-        or parts.username
-    ):
-        raise InputError(f"--cloud {url[:80]}: must be https://HOST[:PORT]")
-    if parts.scheme == "http" and not is_loopback(host):
-        raise InputError(f"--cloud {url[:80]}: http:// is for a loopback address; use https://")
-    return host, port, parts.scheme == "http"
-
-
-def _said(data: bytes) -> dict[str, object]:
-    try:
-        found = json.loads(data)
-    except (ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _letters(said: dict[str, object]) -> str:
-    """What a receiver says, as no more than letters: it may say anything at all."""
-    text = str(said.get("error", "and does not say why"))[:200]
-    return "".join(sign if sign.isascii() and sign.isprintable() else "?" for sign in text)
+        raise HostError(f"{self._url}: the receiver does not take the list: {response.status} {letters(answer)}")

@@ -9,6 +9,7 @@ from host_tools.errors import StoreError
 
 Place = tuple[Any, ...]  # where a page of alarms ended, within its section
 SILENCE, IDENTITY, LIMIT, FAULTS = "silence", "identity", "limit", "fault"
+ACKS_SHOWN = 10  # of one alarm; the store keeps all
 SECTIONS = (SILENCE, IDENTITY, "board")  # in this order, each with cursors of its own
 
 
@@ -63,8 +64,39 @@ class Point(NamedTuple):
     verdict: str
 
 
+class Ack(NamedTuple):
+    """What a person says. gateway, times: None: by any, and all that there is of it when this is done."""
+
+    device: str
+    reason: str
+    gateway: str | None
+    times: int | None
+    who: str
+    why: str
+
+
+class Acked(NamedTuple):
+    """One alarm. times: how many of it are acknowledged now; new: False when they were already."""
+
+    device: str
+    reason: str
+    gateway: str
+    times: int
+    new: bool
+
+
+class Acknowledgement(NamedTuple):
+    """A person looked at an identity alarm. times: how many of it that was about."""
+
+    who: str
+    why: str
+    times: int
+    unix_ms: int
+
+
 class Alarm(NamedTuple):
-    """One alarm. ended_by: None while it stands, "off", "again" (another of its kind followed), "boot" or "heard".
+    """One alarm. ended_by: None while it stands, "off", "again" (another of its kind followed), "boot", "heard" or
+    "acknowledged".
 
     channel, value, boot, seq: of the record that switched it on; value in milli-units, or the fault's code.
     """
@@ -82,6 +114,7 @@ class Alarm(NamedTuple):
     until_unix_ms: int | None
     ended_by: str | None
     times: int
+    acknowledgements: tuple[Acknowledgement, ...] = ()
 
 
 def is_place(only_open: bool, section: int, place: list[Any]) -> bool:

@@ -7,6 +7,7 @@ tell its own from a stray one. Refusals are RFC 9457 problems, with the text in 
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -22,7 +23,7 @@ from starlette.routing import Route
 from host_tools.cloud import exposition, openapi
 from host_tools.cloud.gates import Gates
 from host_tools.cloud.members import DOCUMENT_BYTES_MAX, MembersError
-from host_tools.cloud.parameters import Problem
+from host_tools.cloud.parameters import Problem, acknowledgement
 from host_tools.cloud.ports import Answers, BatchStore
 from host_tools.cloud.questions import Questions
 from host_tools.cloud.store import BusyError, DigestConflict
@@ -30,8 +31,11 @@ from host_tools.cloud.store_quota import QuotaSpent
 from host_tools.cloud.wire import BODY_BYTES_MAX, Batch, WireError, decode, read_head
 from host_tools.errors import KeyFileError, StoreError
 
+log = logging.getLogger("isotherm.cloud")
+
 BODY_SECONDS_MAX = 30.0  # a body that comes slower than this is given up
 RETRY_AFTER_S = 1
+ACK_BYTES_MAX = 16 << 10
 ENCODINGS = {"Accept-Encoding": "zstd, gzip"}
 # RFC 9110: section 12.5.3, what a gateway may send instead of what was refused; 11.6.1 and 10.2.3.
 _HEADERS = {
@@ -80,7 +84,9 @@ class Receiver:
 
     def admin_app(self) -> Starlette:
         """The ASGI application for people and their programs."""
-        routes = [Route("/healthz", self.healthz, methods=["GET"]), *self._questions(self._admin or self._gates)]
+        gates = self._admin or self._gates
+        routes = [Route("/healthz", self.healthz, methods=["GET"]), *self._questions(gates)]
+        routes.append(Route("/v1/alarms/acknowledge", _guarded(gates, self.acknowledge), methods=["POST"]))
         return self._application(routes)
 
     def _application(self, routes: list[Route]) -> Starlette:
@@ -119,6 +125,22 @@ class Receiver:
             self.refused["store"] += 1
             return JSONResponse({"error": str(error)}, 503, {"Retry-After": str(RETRY_AFTER_S)})
         return JSONResponse({"number": number})
+
+    async def acknowledge(self, request: Request) -> Response:
+        """A person looked at identity alarms: noted, and on the disk, when it is answered."""
+        # A page in somebody's browser can send a form or plain text to a loopback address, and JSON only if allowed to.
+        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+            raise Problem(415, "Content-Type must be application/json")
+        ack = acknowledgement(await self._body(request, ACK_BYTES_MAX))
+        try:
+            done = await asyncio.wrap_future(self._store.acknowledge(ack))
+        except (BusyError, StoreError) as error:
+            raise Problem(503, str(error), retry_after_s=RETRY_AFTER_S) from None
+        if not done:
+            raise Problem(404, "there is no such identity alarm; those of /v1/alarms?state=all may be acknowledged")
+        if any(one.new for one in done):
+            log.warning("%s acknowledged %s of %s: %s", ack.who, ack.reason, ack.device, ack.why)
+        return JSONResponse({"acknowledged": [one._asdict() for one in done]})
 
     async def _stored(self, batch: Batch, request_bytes: int) -> Response:
         answer: dict[str, str | int] = {"gateway": batch.gateway, "batch": batch.number}

@@ -54,6 +54,9 @@ def text(query: Answers, refused: Mapping[str, int], refused_bytes: int, waiting
     ]
     about = "Alarms about whose readings these are: conflict, and what tags tell."
     lines += _family("tag_alarms_total", "counter", about, told)
+    standing = [({"reason": reason}, number) for reason, number in sorted(query.identity_alarms().items())]
+    about = "Identity alarms that stand: nobody acknowledged them, or there was another since."
+    lines += _family("identity_alarms_standing", "gauge", about, standing)
     silent = [({"kind": kind}, number) for kind, number in sorted(query.silent().items())]
     lines += _family("silent", "gauge", "Devices and gateways that are silent for too long.", silent)
     models = [({"state": state}, number) for state, number in sorted(query.models_by_state().items())]

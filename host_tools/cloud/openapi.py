@@ -106,6 +106,7 @@ def _paths() -> dict[str, Any]:
         "/healthz": {"get": _healthz()},
         "/v1/batches": {"post": _batches()},
         "/v1/members": {"put": _members()},
+        "/v1/alarms/acknowledge": {"post": _acknowledge()},
         "/metrics": {"get": _plain("Metrics in Prometheus's text format 0.0.4.", "text/plain", {"type": "string"})},
         "/openapi.json": {"get": _plain("This document.", "application/json", {"type": "object"})},
     }
@@ -150,6 +151,18 @@ def _members() -> dict[str, Any]:
     }
 
 
+def _acknowledge() -> dict[str, Any]:
+    """Of the listener for questions, where it is apart."""
+    done = _response("Noted, and on the disk.", "application/json", {"$ref": "#/components/schemas/Acknowledged"})
+    asked = {"application/json": {"schema": {"$ref": "#/components/schemas/Acknowledge"}}}
+    return {
+        "summary": "Say that identity alarms were looked at. Any number of times; nothing of them is taken away.",
+        "security": [{"bearer": []}, {}],
+        "requestBody": {"required": True, "content": asked},
+        "responses": {"200": done, **_problems(400, 401, 404, 408, 413, 415, 503)},
+    }
+
+
 def _parameter(name: str, needed: bool) -> Schema:
     return {"name": name, "in": "query", "required": needed} | _PARAMETERS[name]
 
@@ -162,9 +175,9 @@ _ABOUT = {
     400: "Not to be understood; `parameter` names the one at fault in a question.",
     401: "A bearer token is needed, or another.",
     403: "The client's certificate is another gateway's, or no gateway's.",
-    404: "No such device or channel.",
+    404: "No such device, channel or alarm.",
     408: "The body came too slowly.",
-    413: "Larger than a batch may be.",
+    413: "Larger than it may be.",
     415: "Another media type or encoding; `Accept-Encoding` says what is taken.",
     422: "A version of the body that this receiver does not know.",
     503: "Too many questions wait, or this one takes too long.",

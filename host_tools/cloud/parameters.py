@@ -13,13 +13,16 @@ import re
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+from host_tools.cloud.answers import Ack
 from isocore.topics import is_device_id
 
 PAGE_DEFAULT = 1000
 PAGE_MAX = 10_000
 RESOLUTIONS = {"raw": 0, "1m": 60, "15m": 900, "1h": 3600, "1d": 86_400}
 UNIX_MS_END = 253_402_300_800_000  # the year 10000, where RFC 3339 ends
-_CURSOR_CHARACTERS_MAX = 500
+_CURSOR_CHARACTERS_MAX = 2000  # with a name of 64 characters of six or twelve in JSON
+WHO_MAX, WHY_MAX = 64, 500  # characters of an acknowledgement
+_ACK_KEYS = frozenset(Ack._fields)
 # RFC 3339 section 5.6; a space in the place of the plus sign is one that was not escaped in the query.
 _RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+\- ]\d\d:\d\d)")
 
@@ -35,6 +38,26 @@ class Problem(Exception):
         self.detail = detail
         self.parameter = parameter
         self.retry_after_s = retry_after_s
+
+
+def acknowledgement(body: bytes) -> Ack:
+    """The body of an acknowledgement. Raises Problem."""
+    try:
+        given = json.loads(body)
+    except (ValueError, RecursionError):
+        given = None
+    if not isinstance(given, dict) or not given.keys() <= _ACK_KEYS:
+        raise Problem(400, f"the body must be a JSON object of {', '.join(sorted(_ACK_KEYS))}")
+    for name, most in (("device", 32), ("reason", 32), ("gateway", 32), ("who", WHO_MAX), ("why", WHY_MAX)):
+        text = given.get(name)
+        if text is None and name == "gateway":
+            continue
+        if not isinstance(text, str) or not 0 < len(text) <= most or not text.isprintable():
+            raise Problem(400, f"{name} must be 1 to {most} printable characters", name)
+    times = given.get("times")
+    if times is not None and (type(times) is not int or not 1 <= times < 1 << 53):
+        raise Problem(400, "times must be a number from 1 on", "times")
+    return Ack(given["device"], given["reason"], given.get("gateway"), times, given["who"], given["why"])
 
 
 class Page(NamedTuple):

@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Protocol
 
-from host_tools.cloud.answers import Alarm, DeviceState, GatewayInfo, Latest, Place, Point
+from host_tools.cloud.answers import Ack, Acked, Alarm, DeviceState, GatewayInfo, Latest, Place, Point
 from host_tools.cloud.resample import Figures, Record
 from host_tools.cloud.store_analyses import Result
 from host_tools.cloud.store_models import DeviceModel
@@ -41,7 +41,11 @@ class BatchStore(Protocol):
         """Answers one question in bounded time, while batches come in. Raises TooLong at its end otherwise."""
 
     def look(self) -> Future[None]:
-        """Look who is silent now, after what waits already."""
+        """Look who is silent now, after what waits already. Raises BusyError."""
+
+    def acknowledge(self, ack: Ack) -> Future[list[Acked]]:
+        """Note that a person looked at identity alarms, after what waits already; durable when the future ends. An
+        empty list: there is no such alarm. Raises BusyError."""
 
     def close(self) -> None:
         """Commit what waits, and stop."""
@@ -54,6 +58,7 @@ class Answers(Protocol):
     def bytes_per_gateway(self) -> dict[str, int]: ...
     def frames_waiting(self) -> int: ...
     def silent(self) -> dict[str, int]: ...
+    def identity_alarms(self) -> dict[str, int]: ...
     def alarms(self) -> list[StoredAlarm]: ...
     def gateways(self, now_unix_ms: int, after: str, limit: int) -> list[GatewayInfo]: ...
     def device_states(self, after: str, limit: int, only: str | None = None) -> list[DeviceState]: ...

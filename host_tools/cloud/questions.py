@@ -330,6 +330,10 @@ def _alarm(alarm: Alarm, names: dict[int, str]) -> Answer:
         "until": rfc_3339(alarm.until_unix_ms),
         "ended_by": alarm.ended_by,
         "times": alarm.times,
+        "acknowledgements": [
+            {"who": ack.who, "why": ack.why, "times": ack.times, "at": rfc_3339(ack.unix_ms)}
+            for ack in alarm.acknowledgements
+        ],
     }
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from host_tools.cloud.models import STATES
+from host_tools.cloud.parameters import WHO_MAX, WHY_MAX
 from isocore.record import FAULT_NAMES, KIND_NAMES
 
 Schema = dict[str, Any]
@@ -170,7 +171,7 @@ SCHEMAS: dict[str, Schema] = {
         heard=or_null(TIME),
     ),
     "Alarm": object_of(
-        "`ended_by` is null while it stands; an identity alarm stands for good",
+        "`ended_by` is null while it stands; an identity alarm stands until it is acknowledged, and when it recurs",
         kind={"type": "string", "enum": ["silence", "identity", "limit", "fault"]},
         reason=TEXT,
         device=or_null(ID),
@@ -182,7 +183,37 @@ SCHEMAS: dict[str, Schema] = {
         seq=or_null(COUNT),
         since=or_null(TIME),
         until=or_null(TIME),
-        ended_by={"type": ["string", "null"], "enum": ["off", "again", "boot", "heard", None]},
+        ended_by={"type": ["string", "null"], "enum": ["off", "again", "boot", "heard", "acknowledged", None]},
         times=COUNT,
+        acknowledgements={
+            **array_of("Acknowledgement"),
+            "description": "of an identity alarm, the latest first; at most 10",
+        },
+    ),
+    "Acknowledgement": object_of(
+        "Somebody looked at an identity alarm; `times`: how many of it that was about",
+        who=TEXT,
+        why=TEXT,
+        times=COUNT,
+        at=TIME,
+    ),
+    "Acknowledge": {
+        **object_of(
+            "Which identity alarms, and who says why. Without `gateway`: by whichever; without `times`: all of it",
+            device=ID,
+            reason=TEXT,
+            gateway=ID,
+            times={"type": "integer", "minimum": 1},
+            who={"type": "string", "minLength": 1, "maxLength": WHO_MAX},
+            why={"type": "string", "minLength": 1, "maxLength": WHY_MAX},
+        ),
+        "required": ["device", "reason", "who", "why"],
+    },
+    "Acknowledged": object_of(
+        "`new` is false for what was acknowledged before",
+        acknowledged={
+            "type": "array",
+            "items": object_of("", device=ID, reason=TEXT, gateway=ID, times=COUNT, new=_FLAG),
+        },
     ),
 }

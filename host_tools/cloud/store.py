@@ -17,8 +17,10 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
-from host_tools.cloud import store_analyses, store_models
+from host_tools.cloud import store_acks, store_analyses, store_models
+from host_tools.cloud.answers import Ack, Acked
 from host_tools.cloud.arrivals import runs
 from host_tools.cloud.keyfile import KeyFile
 from host_tools.cloud.store_file import FILE_NAME, lock, open_store
@@ -76,6 +78,14 @@ Outcome = Stored | DigestConflict | QuotaSpent
 
 
 @dataclass
+class _Change:
+    """Something else to do in a transaction of its own, after the batches before it."""
+
+    do: Callable[[], Any]
+    result: Future[Any]
+
+
+@dataclass
 class _Job:
     batch: Batch
     request_bytes: int
@@ -115,7 +125,7 @@ class Store:
         self._watch = SilenceWatch(self._db, silence or SilenceLimits(), clock_s)
         self._looked_s = clock_s()
         self._trouble: str | None = None
-        self._jobs: queue.Queue[_Job | Future[None] | None] = queue.Queue(WAITING_MAX)
+        self._jobs: queue.Queue[_Job | _Change | None] = queue.Queue(WAITING_MAX)
         self._thread = threading.Thread(target=self._run, name="cloud-store")
         self._thread.start()
 
@@ -144,11 +154,15 @@ class Store:
     def submit(self, batch: Batch, request_bytes: int) -> Future[Stored]:
         """Queue a batch. The future ends after the commit, or with DigestConflict, QuotaSpent or StoreError."""
         job = _Job(batch, request_bytes, Future())
+        self._queue(job)
+        return job.result
+
+    def _queue(self, job: _Job | _Change) -> None:
+        job.result.set_running_or_notify_cancel()  # whoever gives up waiting cannot cancel it any more
         try:
             self._jobs.put_nowait(job)
         except queue.Full:
             raise BusyError(f"{WAITING_MAX} batches wait to be stored") from None
-        return job.result
 
     def close(self) -> None:
         """Commit what waits, and stop."""
@@ -160,23 +174,30 @@ class Store:
 
     def look(self) -> Future[None]:
         """Look who is silent now, after what waits already; the store does so by itself every LOOK_EVERY_S."""
-        asked: Future[None] = Future()
-        self._jobs.put(asked)
-        return asked
+        return self._ask(self._look)
+
+    def acknowledge(self, ack: Ack) -> Future[list[Acked]]:
+        """Note that a person looked at identity alarms. An empty list: there is no such alarm."""
+        return self._ask(lambda: store_acks.acknowledge(self._db, ack, self._unix_ms()))
+
+    def _ask(self, do: Callable[[], Any]) -> Future[Any]:
+        change = _Change(do, Future())
+        self._queue(change)
+        return change.result
 
     def _run(self) -> None:
         stopping = False
         while not stopping:
             group: list[_Job] = []
-            asked: list[Future[None]] = []
+            asked: _Change | None = None
             try:
                 job = self._jobs.get(timeout=LOOK_EVERY_S)
                 while True:
                     if job is None:
                         stopping = True
                         break
-                    if isinstance(job, Future):
-                        asked.append(job)
+                    if isinstance(job, _Change):
+                        asked = job
                         break
                     group.append(job)
                     if len(group) == GROUP_MAX:
@@ -186,24 +207,27 @@ class Store:
                 pass
             if group:
                 self._commit(group)
-            if asked or self._clock_s() - self._looked_s >= LOOK_EVERY_S:
-                self._look(asked)
+            if asked is not None:
+                self._change(asked)
+            if self._clock_s() - self._looked_s >= LOOK_EVERY_S:
+                self._change(_Change(self._look, Future()))  # should it fail, the next is in LOOK_EVERY_S
 
-    def _look(self, asked: list[Future[None]]) -> None:
+    def _look(self) -> None:
         self._looked_s = self._clock_s()
-        failed: sqlite3.Error | None = None
+        self._watch.look(self._unix_ms())
+
+    def _change(self, asked: _Change) -> None:
         try:
             self._db.execute("BEGIN IMMEDIATE")
-            self._watch.look(self._unix_ms())
+            result = asked.do()
             self._db.execute("COMMIT")
-        except sqlite3.Error as error:  # looked at again in LOOK_EVERY_S; whoever asked is told
+        except Exception as error:  # whoever asked is told
             self._roll_back()
-            failed = error
-        for future in asked:
-            if failed is None:
-                future.set_result(None)
-            else:
-                future.set_exception(StoreError(f"{self.path}: {failed}"))
+            asked.result.set_exception(
+                StoreError(f"{self.path}: {error}") if isinstance(error, sqlite3.Error) else error
+            )
+        else:
+            asked.result.set_result(result)
 
     def _roll_back(self) -> None:
         if self._db.in_transaction:

@@ -1,7 +1,8 @@
 """Alarms in the receiver's store, of four kinds, as one list of the same form.
 
     silence    a device or gateway that is not heard (store_watch.py)
-    identity   two contents under one identity, and what boards' tags tell (store_tags.py): nothing ends them
+    identity   two contents under one identity, and what boards' tags tell (store_tags.py), until a person acknowledges
+               them (store_acks.py)
     limit      a board's own: high, low, rate, from the record that switched it on to the one that switched it off
     fault      a board's own: a sensor, from FAULT to FAULT_CLEARED
 
@@ -14,6 +15,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 
+from host_tools.cloud import store_acks
 from host_tools.cloud.answers import FAULTS, IDENTITY, LIMIT, SECTIONS, SILENCE, Alarm, Place
 from isocore.record import FAULT, FAULT_CLEARED, HIGH_OFF, HIGH_ON, LOW_OFF, LOW_ON, RATE_OFF, RATE_ON
 
@@ -46,7 +48,7 @@ def _part(
     if SECTIONS[section] == SILENCE:
         found = list(_silences(db, only_open, after, limit))
     elif SECTIONS[section] == IDENTITY:
-        found = list(_identities(db, after, limit))
+        found = list(_identities(db, only_open, after, limit))
     else:
         found = list(_history(db, after, limit))
     return found, found[-1].place if len(found) == limit else None
@@ -70,15 +72,19 @@ def _silences(db: sqlite3.Connection, only_open: bool, after: Place, limit: int)
         yield Alarm((number,), SILENCE, "silent", device, gateway, None, None, None, None, since, until, over, 1)
 
 
-def _identities(db: sqlite3.Connection, after: Place, limit: int) -> Iterator[Alarm]:
+def _identities(db: sqlite3.Connection, only_open: bool, after: Place, limit: int) -> Iterator[Alarm]:
     rows = db.execute(
-        "SELECT device, reason, gateway, count, boot, seq, first_unix_ms FROM alarm "
-        "WHERE (device, reason, gateway) > (?, ?, ?) ORDER BY device, reason, gateway LIMIT ?",
+        "SELECT device, reason, gateway, count, boot, seq, coalesce(again_unix_ms, first_unix_ms), count > acked"
+        f" FROM alarm WHERE (device, reason, gateway) > (?, ?, ?) {'AND count > acked' if only_open else ''}"
+        " ORDER BY device, reason, gateway LIMIT ?",
         (*(after or ("", "", "")), limit),
-    )
-    for device, reason, gateway, times, boot, seq, first in rows:
-        place = (device, reason, gateway)
-        yield Alarm(place, IDENTITY, reason, device, gateway, None, None, boot, seq, first, None, None, times)
+    ).fetchall()
+    for *place, times, boot, seq, since, stands in rows:
+        device, reason, gateway = place
+        acks = store_acks.of_alarm(db, device, reason, gateway)
+        until, over = (None, None) if stands or not acks else (acks[0].unix_ms, "acknowledged")
+        about = (IDENTITY, reason, device, gateway, None, None, boot, seq, since, until, over, times, acks)
+        yield Alarm._make((tuple(place), *about))
 
 
 _ON = """

@@ -11,7 +11,7 @@ import sqlite3
 import time
 from pathlib import Path
 
-from host_tools.cloud import store_alarms, store_analyses, store_models, verdict
+from host_tools.cloud import store_acks, store_alarms, store_analyses, store_models, verdict
 from host_tools.cloud.answers import Alarm, DeviceState, GatewayInfo, Latest, Place, Point, TooLong
 from host_tools.cloud.resample import GATEWAY, Figures, Record
 from host_tools.cloud.store_analyses import Result
@@ -162,6 +162,10 @@ class StoreQuery(CloudReader):
     def silent(self) -> dict[str, int]:
         """How many are silent: "device" and "gateway"."""
         return store_alarms.silent(self._db)
+
+    def identity_alarms(self) -> dict[str, int]:
+        """How many identity alarms stand, by reason."""
+        return store_acks.standing(self._db)
 
     def first_unix_ms(self, device: int, channel: int) -> int | None:
         """When anything of a channel is first known: of a row or of a gateway's window."""

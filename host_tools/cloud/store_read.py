@@ -49,7 +49,8 @@ class StoredReading(NamedTuple):
 
 
 class StoredAlarm(NamedTuple):
-    """What was found wrong with a device's readings; boot and seq: of the latest."""
+    """What was found wrong with a device's readings; boot and seq: of the latest; acked: so many of `times` a person
+    acknowledged."""
 
     device: str
     reason: str
@@ -59,6 +60,7 @@ class StoredAlarm(NamedTuple):
     seq: int
     first_unix_ms: int
     last_unix_ms: int
+    acked: int
 
 
 class StoredWindow(NamedTuple):
@@ -198,7 +200,7 @@ class CloudReader:
     def alarms(self) -> list[StoredAlarm]:
         """What was found wrong by boards' tags, latest first; at most 10,000."""
         query = """
-            SELECT device, reason, gateway, count, boot, seq, first_unix_ms, last_unix_ms FROM alarm
+            SELECT device, reason, gateway, count, boot, seq, first_unix_ms, last_unix_ms, acked FROM alarm
             ORDER BY last_unix_ms DESC, device, reason LIMIT 10000
         """
         return [StoredAlarm._make(row) for row in self._db.execute(query)]

@@ -308,7 +308,8 @@ class TagCheck:
             "INSERT INTO alarm (device, reason, gateway, count, boot, seq, first_unix_ms, last_unix_ms)"
             " SELECT d.name, ?1, g.name, 1, ?2, ?3, ?4, ?4 FROM device d, gateway g WHERE d.id = ?5 AND g.id = ?6"
             " ON CONFLICT (device, reason, gateway) DO UPDATE SET count = count + 1, boot = excluded.boot,"
-            " seq = excluded.seq, last_unix_ms = excluded.last_unix_ms",
+            " seq = excluded.seq, last_unix_ms = excluded.last_unix_ms,"
+            " again_unix_ms = CASE WHEN count = acked THEN excluded.last_unix_ms ELSE again_unix_ms END",
             (reason, boot, seq, now_unix_ms, device, gateway),
         )
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from host_tools.commands.cloud_ack import ack
 from host_tools.commands.lake import check_time, lake, query, writer_beside
 
 _FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
@@ -24,6 +25,7 @@ def cloud() -> None:
     """
 
 
+cloud.add_command(ack)
 cloud.add_command(lake)
 cloud.add_command(query)
 
@@ -200,8 +202,9 @@ def status(data: Path, as_json: bool) -> None:
     for name, count in counts.items():
         click.echo(f"{name}: {count.rows} rows, {count.reports} reports, {count.events} events")
     for alarm in alarms:
+        stands = alarm.times > alarm.acked
         click.echo(
-            f"ALARM {alarm.device}: {alarm.reason}, by {alarm.gateway}, {alarm.times} times, last boot {alarm.boot} "
-            f"seq {alarm.seq}"
+            f"{'ALARM' if stands else 'acknowledged'} {alarm.device}: {alarm.reason}, by {alarm.gateway}, "
+            f"{alarm.times} times, last boot {alarm.boot} seq {alarm.seq}"
         )
     click.echo(", ".join(f"{name} {value}" for name, value in sorted(counters.items())))

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from host_tools.cloud.answers import Ack, Acked
 from host_tools.cloud.ports import BatchStore
 from host_tools.cloud.store import BusyError, DigestConflict, Store, Stored
 from host_tools.cloud.store_quota import Quota, QuotaSpent
@@ -106,6 +107,32 @@ def test_a_full_queue_says_so(store: BatchStore) -> None:
         except BusyError:
             break
     assert sum(future.result(timeout=60).new for future in taken) == len(taken) == len(contents(store))
+
+
+def test_who_gives_up_waiting_stops_nobody(store: BatchStore) -> None:
+    given_up = store.submit(batch(1, row(1)), 100)
+    given_up.cancel()
+    assert send(store, batch(2, row(2))).new == 1
+    assert given_up.result(timeout=30).new == 1
+    assert len(contents(store)) == 2
+
+
+def test_an_acknowledged_alarm_stands_until_it_is_raised_again(store: BatchStore) -> None:
+    def standing() -> list[int]:
+        with store.question() as answers:
+            return [alarm.times for alarm in answers.alarm_page(True, 0, (), 100)[0]]
+
+    send(store, batch(1, row(1)))
+    send(store, batch(2, row(1, 9000)))
+    assert store.acknowledge(Ack("other", "conflict", None, None, "ada", "why")).result(timeout=30) == []
+    ack = Ack("fridge", "conflict", None, None, "ada", "why")
+    assert store.acknowledge(ack).result(timeout=30) == [Acked("fridge", "conflict", "gw-1", 1, True)]
+    assert store.acknowledge(ack).result(timeout=30) == [Acked("fridge", "conflict", "gw-1", 1, False)]
+    assert standing() == []
+    send(store, batch(3, row(1, 9001)))
+    assert standing() == [2]
+    with store.question() as answers:
+        assert answers.identity_alarms() == {"conflict": 1}
 
 
 def test_many_gateways_at_once(store: BatchStore) -> None:
