@@ -30,6 +30,8 @@ _EPOCH_BASE_UNIX_S = const(1735689600)
 _FIGURES_MS = const(1000)  # network time between looks at the slow figures (free heap walks the heap)
 _HEALTHY_S = const(600)  # uptime after which earlier crashes are forgotten
 _PROOF_S = const(30)  # uptime after which a new slot that takes readings has proved itself
+_JUDGE_S = const(10)  # between looks at whether it has, and whether safe mode is over
+_NEVER_S = const(0x3FFFFFFF)
 _IDLE_MS = const(100)  # with no sample due within this, maintenance may take longer
 
 node = None  # set by main(); the virtual board's supervisor reads node.counters
@@ -89,6 +91,7 @@ class Node:
         self._figures_at = hal.net_ticks_ms()
         self._watchdog = None
         self._judged = False
+        self._judge_at_s = 0 if safe else _PROOF_S  # uptime
         self._sntp = None
         self._slot_trial = False
         self.strobe = None
@@ -313,18 +316,23 @@ class Node:
         counters["model_io_errors"] = self.models.io_errors
         if self.strobe is not None:
             counters["missed"] = self.strobe.overruns
-        self._judge()
+        if self.clock.s >= self._judge_at_s:
+            self._judge_at_s = self._judge()
         if self.sleeper is None and self.health.due(self.clock.s, report.note(self)):
             self.link.retain(topics.HEALTH)
 
     def _judge(self):
-        """After a while without a crash: the slot has proved itself, the row is over, or safe mode is."""
-        if self._slot_trial and self.clock.s >= _PROOF_S and (self.counters["sampled"] or self.counters["faults"]):
+        """After a while without a crash: the slot has proved itself, the row is over, or safe mode is.
+
+        Returns the uptime in seconds at which there may be something to judge again.
+        """
+        now_s = self.clock.s
+        if self._slot_trial and now_s >= _PROOF_S and (self.counters["sampled"] or self.counters["faults"]):
             self._slot_trial = _on_slot_trial(True)
         if self.safe:
-            if (self.models.applied and self.link.is_told()) or self.clock.s >= crash.stay_s():
+            if (self.models.applied and self.link.is_told()) or now_s >= crash.stay_s():
                 self.restart(crash.on_leaving)
-        elif not self._judged and self.clock.s >= _HEALTHY_S:
+        elif not self._judged and now_s >= _HEALTHY_S:
             self._judged = True
             self.crashes = 0
             crash.on_healthy()
@@ -332,6 +340,9 @@ class Node:
 
             config.keep_good()
             lazy.forget("isonode.config")
+        if self.safe or self._slot_trial:
+            return now_s + _JUDGE_S
+        return _NEVER_S if self._judged else _HEALTHY_S
 
     def restart(self, announce=crash.on_planned):
         """A planned reset: everything is durable first. Returns, with nothing done, where flash does not take it."""

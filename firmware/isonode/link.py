@@ -4,8 +4,7 @@ A state machine that the application's loop steps, on the network's clock; docs/
 
     PAUSE -> WIFI -> RESOLVING -> CONNECTING -> GREETING -> SUBSCRIBING -> UP -> (any error) -> PAUSE
 
-The pause is a full-jitter back-off; RESOLVING is left out for a gateway given by address. Bound of one `step`: at most
-READS_MAX * CHUNK_BYTES (4 KB) read, _SENDS_MAX packets built and written, none of it waiting.
+The pause is a full-jitter back-off; RESOLVING is left out for a gateway given by address.
 
 Rules of delivery (design section 3): frames go in order of (boot, seq), at most `window` unacknowledged; an ack frees
 the outbox; without progress for the ack time-out everything from the watermark on is sent again, after three such
@@ -13,11 +12,10 @@ rounds the session is renewed, which publishes `meta` and with it the floor. Eve
 know sensors, filters or the flash.
 """
 
-import json
-
 from micropython import const
 
 from isocore import topics
+from isonode import acks
 from isonode.errors import LinkError, LinkRefused
 
 STATE_NAMES = ("pause", "wifi", "resolving", "connecting", "greeting", "subscribing", "up")
@@ -34,8 +32,6 @@ _SENDS_MAX = const(4)
 _BACKOFF_MS = const(500)
 _WIFI_MS = const(30000)  # for joining; then the radio is switched off and on
 _ROUNDS_MAX = const(3)  # ack time-outs in a row before the session is renewed
-_ACK_BYTES_MAX = const(256)  # the contract's are below 130; in a few KB of "[" lies more than the heap
-_U32_MAX = const(0xFFFFFFFF)
 _NEAR_RECORDS = const(32)  # an event this close behind what was sent needs not overtake
 
 
@@ -52,6 +48,7 @@ class Link:
         self._ack_topic = topics.topic(config.device, topics.ACK).encode()
         self._stem = self._ack_topic[: -len(topics.ACK)]  # of all the board's topics
         self._keys_topic = self._topic(topics.KEYS_SET) if config.root_key else None
+        session.on_message = self._message
         session.set_last_will(topics.topic(config.device, topics.STATUS), b"offline", True)
         self.on_model = None  # called with a memoryview of a model/set message, valid until it returns
         self.on_keys = None  # the same for keys/set
@@ -67,23 +64,16 @@ class Link:
         self.hurry_seq = 0  # send without lingering up to this one
         self.last_error = self.last_reason = ""
         self.linger_ms = config.link["linger_ms"]  # how long a report waits for company; events never do
-        self.frames_sent = self.retransmits = 0
-        self.connects = 0
-        self.bad_messages = 0
+        self.frames_sent = self.retransmits = self.connects = self.bad_messages = 0
         self._dirty = []  # leaves of retained messages to be published
         self._finder = None  # of a gateway given by name
         self._until = port.net_ticks_ms()
         self._attempt = 0
         self._in_flight = []  # (boot, first seq, last seq)
         self._cursor_boot = self._cursor_seq = 0
-        self._rounds = 0
-        self._resent = False
-        self._ack_by = 0
+        self._rounds = self._ack_by = self._last_in = 0
+        self._resent = self._pinged = self._polled_out = self._more = False
         self._linger_until = None
-        self._last_in = 0
-        self._pinged = False
-        self._polled_out = False
-        self._more = False
 
     # ---- for the application ---------------------------------------------------------------------------------------
 
@@ -252,7 +242,7 @@ class Link:
 
     def _step_greeting(self, now):
         """GREETING: until CONNACK. _SUBSCRIBING: until all subscriptions are granted."""
-        self._session.receive(self._message)
+        self._session.receive()
         if self.state == _GREETING:
             if self._session.flush() and self._session.accepted:
                 self.state = _SUBSCRIBING
@@ -315,11 +305,9 @@ class Link:
         self._dirty = []
 
     def _watch_output(self):
-        """Ask for POLLOUT only while there is something to send, or the poll would never wait.
-
-        In a TLS handshake what waits to be sent waits for the other side's bytes.
-        """
-        wanted = self._session.sending and not (self._raw is not None and self.state == _GREETING)
+        """Ask for POLLOUT only while something waits for us to send it, or the poll would never wait."""
+        shaking = self._raw is not None and self.state == _GREETING  # waits for the other side's bytes
+        wanted = self._session.sending and not shaking
         if self.sock is not None and self.state > _CONNECTING and wanted != self._polled_out:
             self._polled_out = wanted
             self._poll.modify(self.sock, self._port.POLLIN | (self._port.POLLOUT if self._polled_out else 0))
@@ -332,17 +320,44 @@ class Link:
         return self._port.ticks_add(self._last_in, half_ms * 3 if self._pinged else half_ms)
 
     def _step_up(self, now):
-        if self._session.receive(self._message):
+        if self._session.receive():
             self._last_in = now
             self._pinged = False
         if self._in_flight and self._passed(now, self._ack_by):
             self._no_ack(now)
         if self._pinged and self._passed(now, self._ping_at()):
             raise LinkError("silence", "no answer to a ping")
+        if not self._session.flush():
+            return
+        if not self._pinged and self._passed(now, self._ping_at()):
+            self._pinged = True
+            self._session.put_ping()
+            self._more = self._session.flush()
+        elif self._may_send(now):
+            self._send(now)
+
+    def _may_send(self, now):
+        """False when there is surely nothing for `_send`, whose code is loaded for the occasion."""
+        if self._dirty:
+            return True
+        if self.asking:
+            return self._passed(now, self._ack_by)
+        if self._cursor_boot == self.boot and self._cursor_seq >= self.head_seq:
+            self._linger_until = None
+            return False
+        if self.hurry_seq > self._cursor_seq or self._cursor_boot < self.boot:
+            return True
+        if len(self._in_flight) >= self._options["window"]:
+            return False
+        waited = self._linger_until is None or self._passed(now, self._linger_until)
+        return waited or self.head_seq - self._cursor_seq >= self._outbox.batch_records
+
+    def _send(self, now):
+        """Put packets into the session as long as it takes them, _SENDS_MAX at most."""
         for _ in range(_SENDS_MAX):
-            if not self._session.flush() or not self._put_next(now):
+            if not self._put_next(now) or not self._session.flush():
                 return
-        self._more = self._session.flush()
+        self._more = True
 
     def _put_next(self, now):
         """Put the next packet into the session, the most pressing first. False when there is none."""
@@ -352,10 +367,6 @@ class Link:
             if payload is not None:
                 self._session.put_publish(self._topic(leaf), payload, True)
                 return True
-        if not self._pinged and self._passed(now, self._ping_at()):
-            self._pinged = True
-            self._session.put_ping()
-            return True
         if self.asking:
             if not self._passed(now, self._ack_by):
                 return False
@@ -381,8 +392,7 @@ class Link:
         is_near_head = self._cursor_boot == self.boot and self.head_seq - self._cursor_seq <= _NEAR_RECORDS
         if is_near_head and len(self._in_flight) < self._options["window"]:
             return None  # next in order anyway
-        urgent = self._outbox.next_urgent()
-        return None if urgent is None else urgent[0]
+        return (self._outbox.next_urgent() or (None,))[0]
 
     def _next_frame(self, now):
         if len(self._in_flight) >= self._options["window"]:
@@ -422,6 +432,7 @@ class Link:
         """Send again from the watermark on."""
         self._in_flight = []
         self._resent = False
+        self._linger_until = None  # what lies on flash need not wait
         self._outbox.urgent_again()
         self._cursor_boot, seq = self._outbox.floor()
         self._cursor_seq = seq - 1
@@ -447,22 +458,11 @@ class Link:
             self.bad_messages += 1
 
     def _take_ack(self, payload):
-        """Everything in it is looked at before any of it counts. Raises what nonsense leads to."""
-        if len(payload) > _ACK_BYTES_MAX:
-            raise ValueError("size")
-        ack = json.loads(bytes(payload).decode())
-        boot = ack["boot"]
-        seq = ack["seq"]
-        got = ack.get("got")
-        top = ack.get("top", 0)
-        unix_s = ack.get("t", 0)
-        ms = ack.get("ms", 0)
-        for number in (boot, seq, top, unix_s, ms, got[0] if got else 0, got[1] if got else 0):
-            if not isinstance(number, int) or not 0 <= number <= _U32_MAX:
-                raise ValueError("number")
+        """Raises what nonsense leads to, before any of it counts."""
+        boot, seq, got, top, unix_s, ms = acks.read(payload)
         if (boot, seq) > (self.boot, self.head_seq):
             raise ValueError("acks what was never sent")
-        if "top" in ack and self.on_known is not None:
+        if top is not None and self.on_known is not None:
             self.on_known(top)
         if got is not None:
             if boot == self.boot:

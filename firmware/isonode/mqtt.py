@@ -1,8 +1,9 @@
 """One MQTT session: umqtt.simple's packets, sent in one write each and read without ever blocking.
 
-The parent builds SUBSCRIBE, PUBLISH and PINGREQ into a capturing sink that stands where it expects its socket; its
-reads are never used, because they block for ever on boards (design section 7). CONNECT is built here: the parent would
-read the answer at once, and older copies cannot encode a length past 127. Works with umqtt.simple 1.3.4 and with
+The parent builds SUBSCRIBE and PUBLISH into a capturing sink that stands where it expects its socket; its reads are
+never used, because they block for ever on boards (design section 7), and are left out of what is deployed
+(overlays.toml). CONNECT is built here: the parent would read the answer at once, and older copies cannot encode a
+length past 127. Works with umqtt.simple 1.3.4 and with
 micropython-lib's newer interface. Whatever goes wrong with the connection leaves here as LinkError. It knows no topics
 of ours, no records and no clock.
 """
@@ -22,6 +23,7 @@ from isonode.mqtt_reader import (  # noqa: E402
     CONNACK,
     NOT_YET,
     OUT_OF_PLACE,
+    PINGRESP,
     PUBLISH,
     SUBACK,
     SUBACK_SIZE,
@@ -32,23 +34,17 @@ from isonode.mqtt_reader import (  # noqa: E402
 )
 
 CHUNK_BYTES = 256
-_OUT_BYTES = const(1024)
+_OUT_BYTES = const(560)  # a tagged frame of 32 records with a topic of 50 bytes
 _TLS_TIMEOUT = const(-0x6800)  # MBEDTLS_ERR_SSL_TIMEOUT, mbedtls/ssl.h
 READS_MAX = 16  # chunks taken by one `receive`
 _CONNACK_CODES = ("", "protocol version", "client id", "server unavailable", "user or password", "not authorised")
 
 
-for _name in ("connect", "disconnect", "wait_msg", "check_msg", "set_callback", "_recv_len"):
-    # must never run here, and the heap wants their kilobyte back
-    if hasattr(MQTTClient, _name):
-        delattr(MQTTClient, _name)
-
-
 class _Sink:
     """Takes the place of the parent's socket: keeps what is written, and answers its SUBSCRIBE.
 
-    The one buffer, for what is on its way out; it grows when a packet needs it and is never given back, because a
-    packet a second in new memory would leave a small heap in pieces.
+    The one buffer, for what is on its way out: a frame of the usual batch fits, and so in the long run it stays where
+    it is, for many small ones would leave the heap in pieces. What is longer makes it grow for as long as that takes.
     """
 
     def __init__(self):
@@ -66,6 +62,12 @@ class _Sink:
         view[start:end] = data if size == len(data) else memoryview(data)[:size]
         self.size = end
 
+    def clear(self):
+        """Forget what was written, and what it took beyond the usual."""
+        self.size = 0
+        if len(self.data) > _OUT_BYTES:
+            self.data = bytearray(_OUT_BYTES)
+
     def read(self, size):
         """The SUBACK body that the parent's subscribe() asks for: length, packet id as sent, granted QoS 0."""
         at = self.subscribed_at
@@ -82,7 +84,7 @@ class Session(MQTTClient):
         self.connection = None
         self.granted = 0  # SUBACKs since the connection
         self.accepted = False  # CONNACK came, and said yes
-        self._on_message = None
+        self.on_message = None  # called with (topic, payload) of each PUBLISH
         self._out_at = 0
         self._chunk = memoryview(bytearray(CHUNK_BYTES))
         self.reader = Reader(body_bytes_max, self._packet)
@@ -100,8 +102,8 @@ class Session(MQTTClient):
         """Close the socket; harmless when there is none."""
         connection = self.connection
         self.connection = None
-        self.sock.size = 0
         self._out_at = 0
+        self.sock.clear()
         if connection is not None:
             try:
                 connection.close()
@@ -148,8 +150,10 @@ class Session(MQTTClient):
         self.publish(_bytes(topic), message, retain)
 
     def put_ping(self):
-        """PINGREQ."""
-        self.ping()
+        """PINGREQ, with nothing else on its way: it is two bytes, for which no code is loaded."""
+        self.sock.data[0] = 0xC0
+        self.sock.data[1] = 0
+        self.sock.size = 2
 
     def put_disconnect(self):
         """DISCONNECT: the broker then forgets the will (MQTT 3.1.1, clause 3.14.4)."""
@@ -185,16 +189,15 @@ class Session(MQTTClient):
             self._out_at += count
         if self._out_at < end:
             return False
-        self.sock.size = 0
         self._out_at = 0
+        self.sock.clear()
         return True
 
-    def receive(self, on_message):
-        """Take what has come, READS_MAX chunks at most, and call on_message(topic, payload) for each PUBLISH.
+    def receive(self):
+        """Take what has come, READS_MAX chunks at most, and call `on_message` for each PUBLISH.
 
         Never blocks. Returns True if anything came. Raises LinkError on EOF, errors and nonsense.
         """
-        self._on_message = on_message
         came = False
         for _ in range(READS_MAX):
             if self.connection is None:
@@ -212,13 +215,17 @@ class Session(MQTTClient):
             if count == 0:
                 raise LinkError("closed", "by the broker")
             came = True
-            try:
-                self.reader.feed(self._chunk[:count])
-            except ProtocolError as error:
-                raise LinkError("protocol", nonsense(error))
+            if count != 2 or self._chunk[0] != PINGRESP or self._chunk[1] or self.reader.state:
+                self._feed(count)  # else an answer to a ping: nearly all that comes, and not worth loading the parser
             if count < CHUNK_BYTES:
                 break
         return came
+
+    def _feed(self, count):
+        try:
+            self.reader.feed(self._chunk[:count])
+        except ProtocolError as error:
+            raise LinkError("protocol", nonsense(error))
 
     def _packet(self, head, body):
         kind = head & 0xF0
@@ -226,7 +233,7 @@ class Session(MQTTClient):
             if not self.accepted:
                 raise ProtocolError(NOT_YET)
             topic, payload, _ = split_publish(head, body)
-            self._on_message(topic, payload)
+            self.on_message(topic, payload)
         elif kind == CONNACK:
             if self.accepted or len(body) != 2:
                 raise ProtocolError(OUT_OF_PLACE)

@@ -67,7 +67,7 @@ class Reader:
 
     def reset(self):
         """Forget a packet begun: a new connection starts here."""
-        self._state = _HEADER
+        self.state = _HEADER  # 0: between packets
         self._body = self._small
         self._head = 0
         self._length = 0
@@ -79,15 +79,15 @@ class Reader:
         at = 0
         end = len(data)
         while at < end:
-            if self._state == _HEADER:
+            if self.state == _HEADER:
                 self._begin(data[at])
                 at += 1
-            elif self._state == _LENGTH:
+            elif self.state == _LENGTH:
                 self._take_length(data[at])
                 at += 1
             else:
                 part = min(self._length - self._have, end - at)
-                if self._state == _BODY:
+                if self.state == _BODY:
                     self._body[self._have : self._have + part] = data[at : at + part]
                 self._have += part
                 at += part
@@ -104,7 +104,7 @@ class Reader:
         self._length = 0
         self._shift = 0
         self._have = 0
-        self._state = _LENGTH
+        self.state = _LENGTH
 
     def _take_length(self, byte):
         self._length |= (byte & 0x7F) << self._shift
@@ -113,7 +113,7 @@ class Reader:
             if self._shift > 21:
                 raise ProtocolError(LENGTH)
             return
-        self._state = _BODY if self._find_room() else _SKIP
+        self.state = _BODY if self._find_room() else _SKIP
         if not self._length:
             self._complete()
 
@@ -130,8 +130,8 @@ class Reader:
         return False
 
     def _complete(self):
-        skipped = self._state == _SKIP
-        self._state = _HEADER
+        skipped = self.state == _SKIP
+        self.state = _HEADER
         body = self._body
         self._body = self._small
         if not skipped:

@@ -63,7 +63,7 @@ class Outbox:
         self.urgent = False  # an alarm or fault record is not on flash yet
         self.urgent_dropped = 0
         self._key = key
-        self._spill_records = max(1, min(spill_records, ram_records // 2))
+        self.batch_records = max(1, min(spill_records, ram_records // 2))
         self._spill_age_s = spill_age_s
         self._ring = Slots(ram_records)
         self._start = 0  # slot of the oldest record in RAM
@@ -73,7 +73,7 @@ class Outbox:
         self._ahead_sent = 0  # of these, handed out by next_urgent
         self._ack_boot = 0  # an ack for a later boot than the floor's, kept until the floor comes there
         self._ack_seq = 0
-        self._batch = Batch(max(self._spill_records, min(URGENT_RECORDS, ram_records)))
+        self._batch = Batch(max(self.batch_records, min(URGENT_RECORDS, ram_records)))
         self._store = SegmentStore(root, self._batch, self.counts, segment_bytes, capacity_bytes, block_bytes, key)
 
     # ---- life ----
@@ -218,7 +218,7 @@ class Outbox:
             return self._spill()
         if not idle:
             return False
-        if count >= self._spill_records or (count and now_s - self._ring.t_s[self._start] >= self._spill_age_s):
+        if count >= self.batch_records or (count and now_s - self._ring.t_s[self._start] >= self._spill_age_s):
             return self._spill()
         return self._store.keep_reserve()
 
@@ -273,7 +273,10 @@ class Outbox:
             seq = floor_seq - 1
         found = self._store.next(boot, seq)
         if found is not None:
-            return self._with_epoch(found)
+            data = found[0]
+            if found[1] == self.boot and self.epoch_s and data[_EPOCH_AT + 2 : _EPOCH_AT + 6] == b"\x00\x00\x00\x00":
+                return self._with_epoch(found)
+            return found
         if self._store.failed or not self._count:
             return None
         if boot != self.boot:
@@ -285,7 +288,7 @@ class Outbox:
         k = 0
         while k < self._count and ring.seq[(self._start + k) % ring.size] <= seq:
             k += 1
-        if k == self._count or (self._count - k < self._spill_records and not seal):
+        if k == self._count or (self._count - k < self.batch_records and not seal):
             return None
         i = (self._start + k) % ring.size
         if ring.first(i) > seq + 1:  # a hole that damage on flash left
@@ -300,8 +303,6 @@ class Outbox:
     def _with_epoch(self, found):
         """Put the epoch into a frame of this boot that was sealed before the time was known."""
         data, boot, first, last = found
-        if boot != self.boot or not self.epoch_s or data[_EPOCH_AT + 2 : _EPOCH_AT + 6] != b"\x00\x00\x00\x00":
-            return found
         frame = decode(data)
         return encode(boot, self.epoch_s, self.epoch_ms, frame.records, self._key), boot, first, last
 

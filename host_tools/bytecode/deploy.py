@@ -6,6 +6,7 @@ formats or serial ports.
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -27,14 +28,17 @@ _CHIP = ("machine", "i2c", "network", "esp32", "onewire_bus", "polling", "socket
 def linked(found: Mapping[str, Path], scratch: Path, scripts: Iterable[str]) -> dict[str, Path]:
     """Flash path -> source, of all that is found; the firmware's own modules linked into `scratch`.
 
-    scripts: flash paths that stay as they are. What lies in /lib is not the firmware's. Folders that do not hold the
-    application are left as they are. Raises BuildError naming the file.
+    scripts: flash paths that stay as they are. A package in /lib is linked as if it were the firmware's when the
+    firmware imports it by `from`; what else lies there stays as it is. Folders that do not hold the application are
+    left as they are. Raises BuildError naming the file.
     """
     if APPLICATION.replace(".", "/") + ".py" not in found:
         return dict(found)
     libraries = {target: path for target, path in found.items() if target.startswith(LIBRARY_FOLDER + "/")}
     texts = {target: path for target, path in found.items() if target in scripts}
     modules = {target: path for target, path in found.items() if target not in libraries and target not in texts}
+    for target in _imported(modules.values(), libraries):
+        modules[target.removeprefix(LIBRARY_FOLDER + "/")] = libraries.pop(target)
     cold = overlays.read(found[APPLICATION.replace(".", "/") + ".py"].parents[1] / OVERLAYS_FILE)
     chip = _chip_sources()
     kept = kept_names(libraries.values(), chip)
@@ -68,6 +72,14 @@ def flash_summary(files: Mapping[str, Path]) -> str:
 
 def _chip_sources() -> list[Path]:
     return [*(_SIM / f"{name}.py" for name in _CHIP), *sorted((_SIM / "drivers").glob("*.py"))]
+
+
+def _imported(modules: Iterable[Path], libraries: Iterable[str]) -> list[str]:
+    """Files of the libraries that belong to packages which the modules import from."""
+    trees = [ast.parse(path.read_text(encoding="utf-8"), str(path)) for path in modules]
+    nodes = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    packages = {(node.module or "").partition(".")[0] for node in nodes}
+    return [target for target in libraries if target.split("/")[1] in packages]
 
 
 def _read(files: Mapping[str, Path]) -> dict[str, str]:

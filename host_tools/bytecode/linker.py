@@ -60,10 +60,12 @@ def link(
     kept.spare_words. Raises BuildError.
     """
     program = Program(sources, texts, application)
+    cold = dict(cold or {})
+    overlays.leave_out(program, cold.pop(overlays.NEVER, []))
     foreign = _foreign_names(program)
     _drop_unused_methods(program, kept | foreign)
-    classes = overlays.listed_classes(program, cold or {})
-    functions = overlays.take_out(program, cold or {}, classes, _overlay_names(program, spare))
+    classes = overlays.listed_classes(program, cold)
+    functions = overlays.take_out(program, cold, classes, _overlay_names(program, spare))
     trees = [module.tree for module in program.modules.values()]
     reserved = kept | foreign | {function.called for function in functions}
     taken: dict[str, list[ast.FunctionDef]] = {}

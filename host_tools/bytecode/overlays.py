@@ -6,7 +6,8 @@ isonode.lazy load the file, call the function and let the file go again when it 
 without a base that lost several has one `__getattr__` with a table of them instead: 8 bytes a method, where a stub
 takes 48.
 Listed methods call each other directly, even where a derived class has one of that name. Functions and tables that only
-one overlay uses move there by themselves, and so do listed classes, whose objects must not outlive the call.
+one overlay uses move there by themselves, and so do listed classes, whose objects must not outlive the call. The list
+`never` makes no file: what it names is left out of the image.
 
 Must not know names' short forms.
 """
@@ -26,6 +27,7 @@ from host_tools.bytecode.kept import words
 from host_tools.bytecode.program import LOADER_MODULE, Module, Program, Ref
 
 FOLDER = "cold"
+NEVER = "never"  # no overlay: functions of a library that no board runs
 LOADER = Ref(LOADER_MODULE, "cold")
 BINDER = Ref(LOADER_MODULE, "method")
 _LOADER = " cold"  # stands in a tree for LOADER, the next for BINDER, the next, before "module:name", for a function
@@ -85,6 +87,16 @@ def read(path: Path) -> dict[str, list[str]]:
         if not name.isidentifier() or not isinstance(functions, list) or not all(isinstance(f, str) for f in functions):
             raise BuildError(f"{path}: {name}: must be a list of functions, each as module:Class.method")
     return table
+
+
+def leave_out(program: Program, functions: list[str]) -> None:
+    """Take functions out of their modules for good. Raises BuildError where there is none of that name."""
+    for text in functions:
+        module, _, name = text.partition(":")
+        found = _find(program, Ref(module, name), NEVER, "")
+        found.body.remove(found.node)
+        found.body[:] = found.body or [ast.Pass()]
+        program.modules[module].defined.discard(name)
 
 
 def listed_classes(program: Program, overlays: Mapping[str, list[str]]) -> dict[Ref, str]:

@@ -202,7 +202,7 @@ class FakeOutbox:
     """`count` records of boot 1, in frames of `size`; acks move the floor."""
 
     def __init__(self, size: int = 10) -> None:
-        self.size = size
+        self.size = self.batch_records = size
         self.boot = 1
         self.last = 0
         self.acked = 0

@@ -17,7 +17,7 @@ HERE = Path(__file__).parent
 
 def linked(folder: Path) -> tuple[Path, Path]:
     """(script, folder of the firmware): linked and compiled as a board's, with the script in the place of main.py."""
-    found = {**compiling.sources(FIRMWARE), "main.py": HERE / "hot_path.py"}
+    found = {**compiling.sources(FIRMWARE), **compiling.sources(UMQTT, "lib"), "main.py": HERE / "hot_path.py"}
     for target, path in compiling.compiled_once(found, places.compiled_folder()).items():
         (folder / "flash" / target).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, folder / "flash" / target)

@@ -19,8 +19,9 @@ FIRMWARE = Path(__file__).resolve().parents[2] / "firmware"
 HEAP_BYTES = 112 * 1024
 DEADLINE_S = 60.0
 REST_S = 10.0
+SPEED = 3_000  # of the board's clock: a day in half a minute; the network's is real
 # The aim is half of HEAP_BYTES, 57,344; docs/memory.md says what is in the way. This is what may not be lost again.
-LEAST_FREE_BYTES = 44_000  # at rest; overlays that are loaded take up to 19 KB for their while
+LEAST_FREE_BYTES = 54_000  # at rest; overlays that are loaded take up to 19 KB for their while
 LEAST_BLOCK_BYTES = 10_000  # in one piece, as health says it while its own overlay is loaded; 12 to 17 KB were seen
 LOADS_MAX = 100  # overlays in the day: at the start, at each connect, and while records go to flash and come from there
 CHIP_NAMES = 620  # the table of names doubles beyond them, which costs 4.5 KB (host_tools/virtual/sim/names.py)
@@ -57,13 +58,18 @@ def test_a_day_with_everything_leaves_the_heap_as_it_was(bench: Bench, gateway: 
         model_keys=[{"id": "ops", "key": key.public_key.hex()}],
         trial_samples=3,
     )
-    board = bench.board(config, day(), speed=3_000, wifi=wifi, heap_bytes=HEAP_BYTES)
+    board = bench.board(config, day(), speed=SPEED, wifi=wifi, heap_bytes=HEAP_BYTES)
     board.start()
     assert board.wait_for(lambda: board.counters.get("acked", 0) > 5, DEADLINE_S), list(board.log)
 
     def at_rest() -> int:
-        """Free heap once idle overlays are let go; what it was at the deadline if it never gets there."""
+        """Free heap once idle overlays are let go; what it was at the deadline if it never gets there.
+
+        At a chip's speed: in a day that takes half a minute there is always a frame, or an hour's health, on its way.
+        """
+        board.set_speed(1)
         board.wait_for(lambda: board.counters["free_heap_bytes"] >= LEAST_FREE_BYTES, REST_S)
+        board.set_speed(SPEED)
         return int(board.counters["free_heap_bytes"])
 
     at_start = at_rest()

@@ -164,10 +164,49 @@ def test_subscriptions_may_share_a_write(mqtt: ModuleType) -> None:
     assert len(sock.writes) == 1
 
 
-def test_the_parents_blocking_calls_are_gone(mqtt: ModuleType) -> None:
+def test_a_large_packet_is_given_back_and_a_frame_stays_where_it_was(mqtt: ModuleType) -> None:
     session = mqtt.Session("a", 30, 4096)
-    for name in ("connect", "disconnect", "check_msg"):
-        assert not hasattr(session, name)
+    session.attach(FakeSocket())
+    usual = session.sock.data
+    session.put_publish("iso/1/a-device-of-thirty-two-letters-in-all/up", bytes(24 + 32 * 14 + 16))
+    assert session.flush() and session.sock.data is usual, "a tagged frame of a whole batch"
+    before = len(usual)
+    session.put_publish("t", bytes(5000))
+    assert len(session.sock.data) > 5000 and session.flush() and len(session.sock.data) == before
+    session.put_publish("t", bytes(5000))
+    session.close()
+    assert len(session.sock.data) == before
+
+
+@pytest.mark.parametrize("parts", [[b"\xd0\x00"], [b"\xd0", b"\x00"], [b"\xd0\x00\xd0\x00", b"\xd0\x00"]])
+def test_an_answer_to_a_ping_is_something_that_came_and_no_more(mqtt: ModuleType, parts: list[bytes]) -> None:
+    session = mqtt.Session("a", 30, 4096)
+    sock = FakeSocket()
+    session.attach(sock)
+    for part in parts:
+        sock.incoming.append(part)
+        assert session.receive()
+    assert not session.receive()
+    sock.incoming.append(b"\x20\x02\x00\x00")
+    assert session.receive() and session.accepted, "the next packet is read from its start"
+
+
+def test_two_bytes_inside_a_packet_are_no_answer_to_a_ping(mqtt: ModuleType) -> None:
+    session = mqtt.Session("a", 30, 4096)
+    sock = FakeSocket()
+    session.attach(sock)
+    session.accepted = True
+    came: list[bytes] = []
+    session.on_message = lambda topic, payload: came.append(bytes(payload))
+    for part in (b"\x30\x05\x00\x01t", b"\xd0\x00"):
+        sock.incoming.append(part)
+        session.receive()
+    assert came == [b"\xd0\x00"]
+    sock.incoming.append(b"\xd0\x01")
+    with pytest.raises(mqtt.LinkError):  # not of this length: the parser has to see it
+        session.receive()
+        sock.incoming.append(b"\x00\x00")
+        session.receive()
 
 
 @pytest.mark.parametrize(
@@ -195,7 +234,7 @@ def test_every_error_of_a_connection_has_one_reason(mqtt: ModuleType, error: Exc
         def readinto(self, buf: bytearray) -> int:
             raise error
 
-    for act in (lambda: session.receive(print), session.flush):
+    for act in (session.receive, session.flush):
         session.connection = Broken()
         session.put_ping()
         with pytest.raises(mqtt.LinkError) as caught:

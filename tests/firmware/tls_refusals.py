@@ -35,12 +35,12 @@ try:
     turns = 0
     while not session.accepted and turns < 1000:
         session.flush()
-        session.receive(print)
+        session.receive()
         poll.poll(100)
         turns += 1
     print("accepted" if session.accepted else "silent")
     while session.accepted:  # the session goes on after reads that found nothing
-        session.receive(print)
+        session.receive()
         session.put_ping()
         if session.flush():
             print("ping sent")

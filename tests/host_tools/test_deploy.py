@@ -110,7 +110,7 @@ def test_the_manifest_lists_every_file() -> None:
         **listed["files"],
         bundling.MANIFEST: [len(made.files[bundling.MANIFEST]), sha(made.files[bundling.MANIFEST]).hex()],
     }
-    assert "lib/umqtt/simple.mpy" in listed["files"] and "boot.py" not in listed["files"]
+    assert "cold/talk.mpy" in listed["files"] and "boot.py" not in listed["files"]
     assert listed["bytecode"] == made.bytecode == 6
 
 

@@ -18,7 +18,10 @@ MAIN = """
 from node import app
 app.main(7 + app.LIMIT_FOR_SCRIPTS)
 """
-LAZY = Path(__file__).resolve().parents[3] / "firmware" / "isonode" / "lazy.py"
+ROOT = Path(__file__).resolve().parents[3]
+FIRMWARE = ROOT / "firmware"
+UMQTT = ROOT / ".tools" / "umqtt"
+LAZY = FIRMWARE / "isonode" / "lazy.py"
 COLD = {
     "shed": ["node.shapes:Shape.grow", "node.shapes:Square.check", "node.app:Holder.__init__"],
     "loft": ["node.figures:tally_all", "node.figures:Adder", "node.app:Holder.total", "node.app:Holder._half"],
@@ -230,6 +233,29 @@ def test_a_class_that_lost_several_methods_has_a_table_of_them_instead_of_stubs(
     assert made["node/app.py"].count("'cold.") == 2 + 4  # two rows, and the stubs of paint_it and of LowDesk
 
 
+def test_a_library_that_the_firmware_imports_is_linked_without_what_must_never_run(tmp_path: Path) -> None:
+    """Where umqtt.simple lies in /lib, frozen or both makes no difference then: the image of the pinned one runs."""
+    other = tmp_path / "other.py"
+    other.write_text("import umqtt\n")
+    found = {**compiling.sources(FIRMWARE), **compiling.sources(UMQTT, "lib"), "lib/other.py": other}
+    made = deploy.linked(found, tmp_path, ["boot.py", "main.py"])
+    assert [target for target in made if target.startswith("lib/")] == ["lib/other.py"]
+    texts = {target: path.read_text() for target, path in made.items() if target.startswith(("isonode/", "cold/"))}
+    whole = "\n".join(texts.values())
+    assert "b'0\\x00\\x00\\x00'" in texts["cold/talk.py"]  # the parent's PUBLISH
+    assert "setblocking(True)" not in whole and "usocket" not in texts["isonode/app.py"].replace("('socket'", "")
+    assert "import umqtt" not in whole and "from umqtt" not in whole
+
+
+def test_what_must_never_run_is_left_out_or_missed() -> None:
+    before, after = (linked(cold=cold).files["node/app.py"] for cold in ({}, {"never": ["node.shapes:Shape.grow"]}))
+    assert "nonlocal" in before and "nonlocal" not in after
+    with pytest.raises(BuildError, match="defines no tally_all"):  # somebody calls it
+        linked(cold={"never": ["node.figures:tally_all"]})
+    with pytest.raises(BuildError, match=r"never: node.figures:Adder.give: there is no such function"):
+        linked(cold={"never": ["node.figures:Adder.give"]})
+
+
 @pytest.mark.parametrize(
     ("function", "says"),
     [
@@ -325,8 +351,7 @@ def test_all_of_micropythons_names_are_kept() -> None:
 
 
 def test_the_firmware_links_and_its_flash_use_is_told() -> None:
-    root = Path(__file__).resolve().parents[3]
-    found = {**compiling.sources(root / "firmware"), **compiling.sources(root / ".tools" / "umqtt", "lib")}
+    found = {**compiling.sources(FIRMWARE), **compiling.sources(UMQTT, "lib")}
     files = compiling.compiled_once(found, places.compiled_folder())
     assert "isonode/app.mpy" in files and "isonode/link.mpy" not in files and "main.py" in files
     sizes = {target: path.stat().st_size for target, path in files.items()}
