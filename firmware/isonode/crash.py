@@ -38,11 +38,10 @@ def _keep(number, state, stays=None):
 def on_boot(cause):
     """Judge how the run before ended. Returns the crashes in a row."""
     number, state, stays, _ = rtc.head()
-    if cause == hal.RESET_WATCHDOG:
-        number += 1
-    elif cause == hal.RESET_POWER_ON or state == _PLANNED or state == _NOTHING:
-        number = stays = 0
-    elif cause != hal.RESET_DEEP_SLEEP and state == _RUNNING:
+    bitten = cause == hal.RESET_WATCHDOG
+    if cause == hal.RESET_POWER_ON or state == _PLANNED or (state == _NOTHING and not bitten):
+        number = stays = 0  # after a planned end RP2 goes on naming the bite before it, at each soft reset
+    elif cause != hal.RESET_DEEP_SLEEP and (state == _RUNNING or state == _NOTHING):
         number += 1
     _keep(number, _RUNNING, stays)
     return count()

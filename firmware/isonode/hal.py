@@ -47,8 +47,9 @@ RESET_NAMES = ("unknown", "power_on", "hard", "watchdog", "deep_sleep", "soft")
 
 _FEED_MS = const(1000)  # well within any watchdog
 # RP2040 datasheet, section 4.7.6: WATCHDOG_BASE, REASON at 0x08 (bit 1 FORCE), SCRATCH0 at 0x0c. The boot ROM uses
-# scratch registers 4 to 7 (section 2.8.1.1); the lower ones are free.
-_RP2_WATCHDOG = 0x40058000
+# scratch registers 4 to 7 (section 2.8.1.1); the lower ones are free. RP2350: the same registers, elsewhere; where an
+# RP2040 has its watchdog an RP2350 has the clock of its USB.
+_RP2_WATCHDOG = 0x400D8000 if IS_RP2 and "RP2350" in sys.implementation[2] else 0x40058000
 _RP2_SCRATCHES = const(2)
 _WDT_RP2_MAX_MS = const(8388)  # RP2040 datasheet, section 4.7: 24-bit counter at 1 us that counts down by two
 _I2C_HZ = const(100000)  # standard mode: for wires of a metre or two

@@ -21,9 +21,9 @@ _DS18B20_FAMILY = 0x28
 
 @dataclass(frozen=True)
 class Hardware:
-    """The part of boards/virtual.toml that the simulation needs."""
+    """The part of a board's file that the simulation needs. platform: its `sys.platform`, "esp32" or "rp2"."""
 
-    chip: str
+    platform: str
     flash_bytes: int
     heap_bytes: int
     simulation_heap_bytes: int
@@ -33,18 +33,19 @@ class Hardware:
 
 
 def load_hardware(path: Path = BOARD_FILE) -> Hardware:
-    """Read a virtual board's file. Raises BoardFileError naming file and key."""
+    """Read a board's file; the heap is the virtual board's where it says nothing. Raises BoardFileError."""
     board = boards.read(path)
+    heap = {**(board if path == BOARD_FILE else boards.read(BOARD_FILE)).heap, **board.heap}
     for key in ("firmware_bytes", "simulation_bytes", "serial_bytes", "prompt_bytes"):
-        if key not in board.heap:
+        if key not in heap:
             raise boards.BoardFileError(path, f"heap.{key}", "is missing")
     return Hardware(
-        chip=board.chip,
+        platform=boards.CHIPS[board.chip].platform,
         flash_bytes=board.filesystem_bytes,
-        heap_bytes=board.heap["firmware_bytes"],
-        simulation_heap_bytes=board.heap["simulation_bytes"],
-        serial_heap_bytes=board.heap["serial_bytes"],
-        prompt_heap_bytes=board.heap["prompt_bytes"],
+        heap_bytes=heap["firmware_bytes"],
+        simulation_heap_bytes=heap["simulation_bytes"],
+        serial_heap_bytes=heap["serial_bytes"],
+        prompt_heap_bytes=heap["prompt_bytes"],
         max_sockets=board.max_sockets,
     )
 
@@ -87,7 +88,7 @@ class BoardSpec:
             raise BoardError(f"board {self.device}: speed {self.speed} is not above 0")
         return {
             "device": self.device,
-            "chip": hardware.chip,
+            "platform": hardware.platform,
             "unique_id": hashlib.sha256(self.device.encode()).hexdigest()[:12],
             "max_sockets": hardware.max_sockets,
             "flash": str(workdir / "flash.img"),

@@ -10,6 +10,7 @@ import sys
 
 EXIT_OFF = 0
 EXIT_RESET_BASE = 100  # exit code of a board that resets: this plus the reset cause; board.py knows the same number
+POWER_ON, HARD, WATCHDOG, DEEP_SLEEP, SOFT = range(1, 6)  # reset causes, as board.py numbers them for every chip
 EXIT_AT_PROMPT = 10  # and this, when whoever is at the serial prompt asked for it
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)

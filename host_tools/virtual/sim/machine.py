@@ -1,7 +1,8 @@
 """The board's `machine` module: pins, watchdog, RTC, reset and its cause, and the tap that counts samples.
 
-Same names and numbers as the ESP32 port. Below a pin hangs whatever `silicon` has put there. Writes to output pins are
-reported as events, so that the supervisor sees relays, LEDs and buzzers. Must not know the firmware.
+Same names and numbers as the ESP32 port, until rp2.py puts on a Pico's. Below a pin hangs whatever `silicon` has put
+there. Writes to output pins are reported as events, so that the supervisor sees relays, LEDs and buzzers. Must not know
+the firmware.
 """
 
 import struct
@@ -10,16 +11,16 @@ import time
 from sim import clock, host, player, silicon, state
 from sim.timer import Timer  # noqa: F401 - part of `machine`
 
-PWRON_RESET = 1
-HARD_RESET = 2
-WDT_RESET = 3
-DEEPSLEEP_RESET = 4
-SOFT_RESET = 5
+PWRON_RESET = host.POWER_ON
+HARD_RESET = host.HARD
+WDT_RESET = host.WATCHDOG
+DEEPSLEEP_RESET = host.DEEP_SLEEP
+SOFT_RESET = host.SOFT
 
 _PIN_EVENTS = 10  # a pin that changes more often in a status period is reported once more, with its count of writes
 _UNIX_2000_S = 946_684_800
 
-_cause = PWRON_RESET
+_cause = host.POWER_ON
 _unique = b"\0\0\0\0\0\0"
 _pins = {}
 _changed = []  # pins with events in this status period
@@ -103,9 +104,9 @@ class Pin:
     def toggle(self):
         self.value(1 - self._value)
 
-    def irq(self, handler=None, trigger=3, *, wake=None, hard=False):
+    def irq(self, handler=None, trigger=None, *, wake=None, hard=False):
         self._handler = handler
-        self._trigger = trigger
+        self._trigger = self.IRQ_RISING | self.IRQ_FALLING if trigger is None else trigger
         return self
 
     def has_listener(self):
@@ -214,7 +215,7 @@ def _restart(cause):
 
 
 def reset():
-    _restart(HARD_RESET)
+    _restart(host.HARD)
 
 
 on_soft_reset = None  # set by runner: what outlives the process is noted there
@@ -223,7 +224,7 @@ on_soft_reset = None  # set by runner: what outlives the process is noted there
 def soft_reset():
     if on_soft_reset is not None:
         on_soft_reset()
-    _restart(SOFT_RESET)
+    _restart(host.SOFT)
 
 
 def reset_cause():
@@ -234,7 +235,7 @@ def deepsleep(time_ms=0):
     if not time_ms:
         clock.wait(clock.idle, clock.FOREVER, clock.FOREVER)  # no timer wakes it: until the power goes
     clock.skip(time_ms)
-    _restart(DEEPSLEEP_RESET)
+    _restart(host.DEEP_SLEEP)
 
 
 def lightsleep(time_ms=0):

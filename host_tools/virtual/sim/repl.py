@@ -20,10 +20,10 @@ _SIM = __file__.rsplit("/", 1)[0]  # frames of these files are no business of wh
 
 # Reset reasons as the ESP32's ROM prints them (ESP32 Technical Reference Manual, "Reset Source")
 _ROM_WORDS = {
-    machine.PWRON_RESET: b"0x1 (POWERON_RESET)",
-    machine.HARD_RESET: b"0xc (SW_CPU_RESET)",
-    machine.WDT_RESET: b"0x8 (TG1WDT_SYS_RESET)",
-    machine.DEEPSLEEP_RESET: b"0x5 (DEEPSLEEP_RESET)",
+    host.POWER_ON: b"0x1 (POWERON_RESET)",
+    host.HARD: b"0xc (SW_CPU_RESET)",
+    host.WATCHDOG: b"0x8 (TG1WDT_SYS_RESET)",
+    host.DEEP_SLEEP: b"0x5 (DEEPSLEEP_RESET)",
 }
 
 _scope = None
@@ -31,17 +31,18 @@ _raw_mode = False
 _banner = ""
 
 
-def start(serial, scope, chip, raw_mode):
+def start(serial, scope, platform, raw_mode):
     """Open the line. raw_mode: the soft reset that ended the process before this one was asked for in the raw REPL."""
     global _scope, _raw_mode, _banner
     _scope = scope
     _raw_mode = raw_mode
     _banner = '%s; Virtual board with %s\r\nType "help()" for more information.\r\n' % (
         sys.version.split("; ")[1],
-        chip.upper(),
+        platform.upper(),
     )
-    port.start(serial["input_fd"], serial["interrupt_flag"], chip)
-    machine.mem32 = port.mem32
+    port.start(serial["input_fd"], serial["interrupt_flag"], platform)
+    if not hasattr(machine, "mem32"):
+        machine.mem32 = port.mem32
     builtins.input = _input
     if raw_mode:
         _hold()

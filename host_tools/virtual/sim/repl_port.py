@@ -38,7 +38,7 @@ _raw = None
 _flag_file = None  # one byte for the supervisor: whether Ctrl-C may interrupt
 
 
-def start(input_fd, flag_path, chip):
+def start(input_fd, flag_path, platform):
     """Take the line over; from here on `import sys` and `import micropython` give a board's."""
     global _in, _in_fd, _out, _cooked, _raw, _flag_file
     _in_fd = input_fd
@@ -49,7 +49,7 @@ def start(input_fd, flag_path, chip):
     _raw[_OFLAG_AT] &= ~_OPOST
     _flag_file = open(flag_path, "r+b")
     clock.watch_port(sys.modules[__name__], input_fd)
-    _Sys.platform = chip
+    _Sys.platform = platform
     sys.modules["sys"] = _Sys()
     sys.modules["micropython"] = _MicroPython()
 

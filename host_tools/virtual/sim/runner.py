@@ -24,7 +24,7 @@ _repl = None  # the module, on boards with a serial port
 _after_soft_reset = None  # file for what outlives a soft reset
 
 
-def _replace_modules(errno_kind):
+def _replace_modules(platform):
     from sim import errno_esp32, esp32, onewire_bus, polling, tlsmod
 
     replaced = {
@@ -36,9 +36,14 @@ def _replace_modules(errno_kind):
         "tls": tlsmod,
         "_onewire": onewire_bus,
     }
-    if errno_kind == "esp32":
+    if platform == "esp32":
         replaced["errno"] = errno_esp32
         replaced["esp32"] = esp32
+    else:
+        from sim import network_rp2
+
+        replaced["network"] = network_rp2
+        tlsmod.has_idf_heap = False
     for name, module in replaced.items():
         sys.modules[name] = module
     from sim.drivers import dht, ds18x20, onewire
@@ -95,7 +100,7 @@ def _set_up(spec, cause, link_up):
     host.start(spec.get("event_fd", 1))
     state.load(spec["state"], spec["rtc_memory"])
     state.boots += 1
-    if cause == machine.PWRON_RESET and spec["epoch_s"] is None:
+    if cause == host.POWER_ON and spec["epoch_s"] is None:
         state.wall_correction_s = -state.run_s  # no battery: the RTC starts again at its epoch
     clock.player = player
     clock.on_status = _status
@@ -103,9 +108,12 @@ def _set_up(spec, cause, link_up):
     clock.start(spec["speed"], state.run_s, state.run_ms, spec["ticks_start_ms"])
     _save()
     unique = bytes.fromhex(spec["unique_id"])
-    is_esp32 = spec["chip"] == "esp32"
+    is_esp32 = spec["platform"] == "esp32"
     machine.start(cause, unique)
-    machine.ETIMEDOUT = 116 if is_esp32 else 110
+    if not is_esp32:
+        from sim import rp2
+
+        rp2.dress(cause)
     machine.set_epoch(_UNIX_2000_S if spec["epoch_s"] is None else spec["epoch_s"])
     machine.open_tap(spec["tap"])
     timemod.start(_UNIX_2000_S if is_esp32 else 0)
@@ -134,7 +142,7 @@ def _left_by_soft_reset(path, cause):
     """(watchdog's remaining ms, whether the prompt is raw) as the process before this one left them."""
     global _after_soft_reset
     _after_soft_reset = state.open_file(path)
-    left = _after_soft_reset.read() if cause == machine.SOFT_RESET else b""
+    left = _after_soft_reset.read() if cause == host.SOFT else b""
     return json.loads(left) if left else (0, False)
 
 
@@ -168,7 +176,7 @@ def main():
     global _repl
     with open(sys.argv[1]) as file:
         spec = json.load(file)
-    cause = int(sys.argv[2]) if len(sys.argv) > 2 else machine.PWRON_RESET
+    cause = int(sys.argv[2]) if len(sys.argv) > 2 else host.POWER_ON
     _set_up(spec, cause, len(sys.argv) < 4 or sys.argv[3] == "1")
     to_prompt = len(sys.argv) > 4 and sys.argv[4] == "1"
     watchdog_ms, raw = _left_by_soft_reset(spec["after_soft_reset"], cause)
@@ -178,12 +186,12 @@ def main():
     if spec.get("serial"):
         from sim import repl as _repl
 
-        _repl.start(spec["serial"], scope, spec["chip"], raw and not to_prompt)
+        _repl.start(spec["serial"], scope, spec["platform"], raw and not to_prompt)
         if to_prompt:
             _repl.take_over()
-        else:
+        elif spec["platform"] == "esp32":
             _repl.announce_start(cause)
-    _replace_modules(spec["chip"])
+    _replace_modules(spec["platform"])
     area_bytes, extra_bytes = spec["heap_bytes"], spec["heap_extra_bytes"]
     del spec
     vfs.umount("/")
