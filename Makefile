@@ -1,10 +1,10 @@
 # Isotherm's commands. Each sets up what it needs first; nothing here asks a question.
-# Tests run in two processes, since they wait for brokers and boards more than they compute; WORKERS=0 runs them in one.
+# Tests run in three processes, since they wait for brokers and boards more than they compute; WORKERS=0 runs them in one.
 # Knows no machine's paths: PYTHON names the interpreter to start from, MICROPYTHON and ISOTHERM_TRACES are passed on.
 
 PYTHON ?= python3
 ARGS ?=
-WORKERS ?= 2
+WORKERS ?= 3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
