@@ -8,7 +8,7 @@ thermostat. Knows no targets, no goals and no reporting.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from host_tools.errors import TrainingRefused
@@ -49,6 +49,13 @@ class Rules:
 
 
 USUAL = Rules()
+
+
+def debounced(debounce_s: int | None, rules: Rules = USUAL) -> Rules:
+    """The rules with a debounce that somebody asked for; None: theirs."""
+    if debounce_s is None:
+        return rules
+    return replace(rules, debounce_s=debounce_s, debounce_samples_max=FIELDS["debounce_samples"][1])
 
 
 def check_enough(where: str, group: Sequence[History], rules: Rules) -> None:

@@ -7,6 +7,7 @@ Everything is deterministic and a-priori: quantiles, fences and margins of `Rule
     hysteresis   from the margin and the noise; debounce from the sampling period; stuck time from the longest rest;
                  rate limit from the steepest change of each day
     error bound  as asked, or the smallest on a grid that keeps to a budget of messages a sensor-day
+    heartbeat    the longest that tells a silent board in time, on one channel (heartbeat.py)
     reporting    of a fixed list of ways (WAYS, and the same with a delay) the one that sends least, found by replay
 
 Too little or faulty data is refused with the reason. How boards apply a model is in `isocore.filter`, which is
@@ -20,6 +21,7 @@ from dataclasses import dataclass, replace
 
 from host_tools.errors import InputError, TrainingRefused
 from host_tools.fitting import USUAL, Rules, check_enough, fit
+from host_tools.heartbeat import Silence, carriers, heartbeat_s, told_s
 from host_tools.history import NOTHING, History, Params, Prediction, replay
 from isocore import model as iso_model
 from isocore.errors import ModelError
@@ -108,6 +110,9 @@ class ChannelResult:
     plain: Prediction
     """What the plainest way of reporting would send: send-on-delta with the same error bound."""
     reporting: Reporting
+    period_ms: int
+    debounce_before: int
+    heartbeat_before: int
     borrowed: bool = False
     """Learnt from the boards of the same class, because the board itself has measured too little so far."""
 
@@ -118,6 +123,8 @@ class TrainedModel:
 
     model: Model
     channels: tuple[ChannelResult, ...]
+    told_s: int = 0
+    """In what time a silent board is told by its heartbeat; 0: it has none, or training had no say in it."""
 
     @property
     def predicted_before(self) -> Prediction:
@@ -145,15 +152,17 @@ def train(
     current: Mapping[str, Model] | None = None,
     rules: Rules = USUAL,
     delay_s: int | None = None,
+    silence: Silence | None = None,
 ) -> list[TrainedModel]:
     """One model for each target ("*", "class:NAME", "device:NAME").
 
     goals: by channel name, "" for all others. current: the model boards run now by target; absent ones run the built-in
-    defaults. delay_s: how long reports may wait for one another; None: as long as they may now. Raises TrainingRefused
-    naming target, channel and reason; InputError for what no model may be.
+    defaults. delay_s: how long reports may wait for one another; None: as long as they may now. silence: what
+    heartbeats are fitted to; None: they stay as they are. Raises TrainingRefused naming target, channel
+    and reason; InputError for what no model may be.
     """
     known = current or {}
-    return [train_one(histories, fleet, t, sequence, goals, known.get(t), rules, delay_s) for t in targets]
+    return [train_one(histories, fleet, t, sequence, goals, known.get(t), rules, delay_s, silence) for t in targets]
 
 
 def train_one(
@@ -165,6 +174,7 @@ def train_one(
     current: Model | None = None,
     rules: Rules = USUAL,
     delay_s: int | None = None,
+    silence: Silence | None = None,
 ) -> TrainedModel:
     """The model of one target; see `train`."""
     if delay_s is not None and not 0 <= delay_s <= DELAY_S_MAX:
@@ -175,31 +185,100 @@ def train_one(
             by_channel.setdefault(history.channel, []).append(history)
     if not by_channel:
         raise TrainingRefused(f"{target}: no readings of it; have its boards reported, and is the name right?")
-    channels: dict[str, Params] = {}
+    learnt = {
+        name: _learn(target, by_channel[name], histories, current, goals, rules, delay_s) for name in sorted(by_channel)
+    }
+    silent_s = 0 if silence is None else _give_heartbeat(learnt, silence)
     results = []
-    for name in sorted(by_channel):
-        group = by_channel[name]
-        old: Params = ChannelParams() if current is None else current.params(name)
-        borrowed = False
-        try:
-            check_enough(f"{target}, channel {name}", group, rules)
-        except TrainingRefused:
-            group = list(_of_its_class(target, name, group, histories))
-            check_enough(f"{target}, channel {name}", group, rules)
-            borrowed = True
-        new = fit([history.recent(rules.history_days) for history in group], old, rules)
-        goal = goals.get(name) or goals.get("") or DEFAULT_GOALS.get(name) or DEFAULT_GOALS[""]
-        ways = ways_to_try(old, old.delay_s if delay_s is None else delay_s)
-        plain, after, reporting = _choose(f"{target}, channel {name}", group, new, goal, ways)
-        channels[name] = new
-        results.append(ChannelResult(name, len(group), _replay_all(group, old), after, plain, reporting, borrowed))
+    for one in learnt.values():
+        plain, after, reporting = _choose(one.where, one.group, one.new, one.goal, ways_to_try(one.old, one.delay_s))
+        results.append(
+            ChannelResult(
+                name=one.name,
+                devices=len(one.group),
+                before=_replay_all(one.group, one.old),
+                after=after,
+                plain=plain,
+                reporting=reporting,
+                period_ms=min(history.period_ms for history in one.group),
+                debounce_before=one.old.debounce_samples,
+                heartbeat_before=one.old.heartbeat_s,
+                borrowed=one.borrowed,
+            )
+        )
+    channels = {name: one.new for name, one in learnt.items()}
     model = Model(fleet, target, sequence, channels=channels)
     try:
         # What a board would refuse must not leave this place.
         model = iso_model.parse(iso_model.to_payload(model))
     except ModelError as error:
         raise InputError(f"{target}: no such model can be: {error}") from None
-    return TrainedModel(model, tuple(results))
+    return TrainedModel(model, tuple(results), silent_s)
+
+
+@dataclass
+class _Learnt:
+    """A channel half-way: its parameters but for error bound and reporting."""
+
+    name: str
+    where: str
+    group: Sequence[History]
+    borrowed: bool
+    old: Params
+    new: Params
+    goal: Goal
+    delay_s: int
+
+    @property
+    def late_s(self) -> int:
+        """By how much a report may be late: one sampling period, and what reports may wait."""
+        period_s = -(-max(history.period_ms for history in self.group) // 1000)
+        return period_s + self.delay_s + int(self.new.min_interval_s)
+
+
+def _learn(
+    target: str,
+    group: Sequence[History],
+    histories: Sequence[History],
+    current: Model | None,
+    goals: Mapping[str, Goal],
+    rules: Rules,
+    delay_s: int | None,
+) -> _Learnt:
+    name = group[0].channel
+    where = f"{target}, channel {name}"
+    old: Params = ChannelParams() if current is None else current.params(name)
+    borrowed = False
+    try:
+        check_enough(where, group, rules)
+    except TrainingRefused:
+        group = list(_of_its_class(target, name, group, histories))
+        check_enough(where, group, rules)
+        borrowed = True
+    new = fit([history.recent(rules.history_days) for history in group], old, rules)
+    goal = goals.get(name) or goals.get("") or DEFAULT_GOALS.get(name) or DEFAULT_GOALS[""]
+    return _Learnt(name, where, group, borrowed, old, new, goal, old.delay_s if delay_s is None else delay_s)
+
+
+def _give_heartbeat(learnt: Mapping[str, _Learnt], silence: Silence) -> int:
+    """Set the heartbeats. Returns in what time a silent board is told, 0 for never."""
+    boards = {name: {history.device for history in one.group} for name, one in learnt.items()}
+    carrying = carriers(boards, lambda name: _reports_by_itself(learnt[name]))
+    slowest_s = 0
+    for name, one in learnt.items():
+        one.new.heartbeat_s = 0
+        if name in carrying:
+            one.new.heartbeat_s = beat_s = heartbeat_s(one.where, silence, one.late_s, one.goal.budget_per_day)
+            slowest_s = max(slowest_s, told_s(beat_s, one.late_s) if beat_s else 0)
+    return slowest_s
+
+
+def _reports_by_itself(one: _Learnt) -> float:
+    """Reports a sensor-day in the plainest way, under the bound asked for; under a budget, under the usual bound."""
+    params: Params = ChannelParams()
+    usual = DEFAULT_GOALS.get(one.name) or DEFAULT_GOALS[""]
+    params.error_milli = one.goal.error_milli or usual.error_milli
+    return _replay_all(one.group, params).messages_per_day
 
 
 def _of_its_class(
@@ -250,9 +329,10 @@ def _choose(
         fewest = found[1].messages_per_day
         if fewest <= goal.budget_per_day:
             return found
+    beating = f", heartbeats each {params.heartbeat_s} s among them" if params.heartbeat_s else ""
     raise TrainingRefused(
         f"{where}: {goal.budget_per_day:g} messages a day cannot be kept; an error bound of "
-        f"{ERRORS_MILLI[-1] / 1000:g} still makes {fewest:.1f}"
+        f"{ERRORS_MILLI[-1] / 1000:g} still makes {fewest:.1f}{beating}"
     )
 
 

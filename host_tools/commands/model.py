@@ -22,6 +22,7 @@ from isocore import sign as iso_sign
 from isocore.errors import SignatureError
 
 if TYPE_CHECKING:
+    from host_tools.history import History
     from host_tools.train import Goal, TrainedModel
     from isocore.model import Model
 
@@ -74,6 +75,14 @@ model.add_command(score)
     type=click.IntRange(0, iso_model.FIELDS["delay_s"][1]),
     help="Reports (never alarms) may wait so long to send fewer; as in --current, else 0.",
 )
+@click.option(
+    "--silence-s",
+    type=click.IntRange(0, 345_600),
+    help="Tell a silent board from a quiet room in this time, by heartbeats (default 7500 or more); 0: none.",
+)
+@click.option(
+    "--debounce-s", type=click.IntRange(1, 86_400), help="Limit alarms begin after so long past a limit (default 900)."
+)
 @click.option("--current", type=_FILE, help="The model that runs now (payload or container), to compare with.")
 @click.option("--every", type=click.Choice(["hour", "day", "week"]), help="Train again and again; --out is a folder.")
 @click.option("--rounds", type=click.IntRange(1), help="With --every: stop after so many; default never.")
@@ -90,6 +99,8 @@ def train(
     budget: float | None,
     period_s: float | None,
     delay_s: int | None,
+    silence_s: int | None,
+    debounce_s: int | None,
     current: Path | None,
     every: str | None,
     rounds: int | None,
@@ -103,28 +114,34 @@ def train(
       isotherm model train --trace traces --fleet home --target "*" --budget 10 --sequence 1 --out all.json
       isotherm model train --store cloud-data --fleet home --target "*" --sequence 1 --every day --out proposals
     """
+    from host_tools import training_report
+    from host_tools.fitting import debounced
+    from host_tools.heartbeat import Silence
     from host_tools.proposals import file_name
     from host_tools.train import train_one
 
     running = None if current is None else model_files.load(current)
     goals = _goals(error_c, error_pct, budget)
+    rules, silence = debounced(debounce_s), Silence(silence_s)
+
+    def fit(target: str, number: int, before: Model | None, found: list[History]) -> TrainedModel:
+        return train_one(found, fleet, target, number, goals, before, rules, delay_s, silence)
+
     if every is not None:
 
-        def fit(target: str, number: int, before: Model | None) -> TrainedModel:
-            found = histories(store, trace_paths, period_s, lake)
-            return train_one(found, fleet, target, number, goals, before, delay_s=delay_s)
+        def fit_anew(target: str, number: int, before: Model | None) -> TrainedModel:
+            return fit(target, number, before, histories(store, trace_paths, period_s, lake))
 
-        _train_again(out, targets, sequence, running, fit, every, rounds)
+        _train_again(out, targets, sequence, running, fit_anew, every, rounds)
         return
     if rounds is not None:
         raise InputError("--rounds goes with --every")
     found = histories(store, trace_paths, period_s, lake)
-    trained = [train_one(found, fleet, target, sequence, goals, running, delay_s=delay_s) for target in targets]
-    for result in trained:
+    for result in [fit(target, sequence, running, found) for target in targets]:
         path = out if len(targets) == 1 and not out.is_dir() else out / f"{file_name(result.model.target)}.json"
         model_files.write(path, result.payload + b"\n")
         click.echo(f"{path}: {result.model.target}, sequence {sequence}")
-        for line in _prediction(result):
+        for line in training_report.lines(result):
             click.echo(line)
 
 
@@ -138,13 +155,14 @@ def _train_again(
     rounds: int | None,
 ) -> None:
     """Propose now and each time `every` has passed, until stopped."""
+    from host_tools import training_report
     from host_tools.proposals import EVERY_S, Proposals, propose
 
     if out.exists() and not out.is_dir():
         raise InputError(f"--out: {out} is a file; with --every it is the folder of proposals")
     done = 0
     while True:
-        propose(Proposals(out), targets, sequence, running, fit, _prediction, click.echo)
+        propose(Proposals(out), targets, sequence, running, fit, training_report.lines, click.echo)
         done += 1
         if done == rounds:
             return
@@ -164,25 +182,6 @@ def _goals(error_c: float | None, error_pct: float | None, budget: float | None)
     if error_pct is not None:
         goals["humidity"] = Goal(error_milli=round(error_pct * 1000))
     return goals
-
-
-def _prediction(trained: TrainedModel) -> list[str]:
-    lines = []
-    for channel in trained.channels:
-        old, new = channel.before, channel.after
-        lines.append(
-            f"  {channel.name}, {channel.devices} board(s){', borrowed from the class' if channel.borrowed else ''}, "
-            f"{new.days:.1f} days: "
-            f"messages a sensor-day {old.messages_per_day:.1f} -> {new.messages_per_day:.1f}, "
-            f"alarms {old.alarms} -> {new.alarms}, "
-            f"largest error {old.max_error_milli / 1000:g} -> {new.max_error_milli / 1000:g}"
-        )
-        lines.append(
-            f"    predictor {channel.reporting}: {new.messages} reports of {new.samples} samples "
-            f"({100 * new.messages / max(1, new.samples):.2f} %); plain send-on-delta with the same bound "
-            f"{channel.plain.messages}"
-        )
-    return lines
 
 
 @model.command()

@@ -21,12 +21,14 @@ _PATH = click.Path(path_type=Path)
 @click.option("--history-days", type=click.FloatRange(7, 366), help="Days that limits are learnt from, each day anew.")
 @click.option("--margin", type=click.FloatRange(0, 10), help="Margin of the limits, as a share of the ordinary span.")
 @click.option("--rate-margin", type=click.FloatRange(0, 100), help="Margin of the rate limit, as a share.")
+@click.option("--debounce-s", type=click.IntRange(1, 86_400), help="Limit alarms begin after so long past a limit.")
 def score(
     paths: tuple[Path, ...],
     windows: Path | None,
     history_days: float | None,
     margin: float | None,
     rate_margin: float | None,
+    debounce_s: int | None,
 ) -> None:
     """Train each day on the days before, run the boards' filter, and score its alarms by the rules of the Numenta
     Anomaly Benchmark (standard profile; 0: silence, 100: perfection).
@@ -37,12 +39,12 @@ def score(
       isotherm model score traces/nab.csv
     """
     from host_tools import labels, scoring, walkforward
-    from host_tools.fitting import USUAL
+    from host_tools.fitting import USUAL, debounced
     from host_tools.history import from_traces
     from host_tools.verdicts import verdict
 
     rules = replace(
-        USUAL,
+        debounced(debounce_s),
         history_days=USUAL.history_days if history_days is None else history_days,
         margin_share=USUAL.margin_share if margin is None else margin,
         rate_margin_share=USUAL.rate_margin_share if rate_margin is None else rate_margin,
