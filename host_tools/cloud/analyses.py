@@ -20,6 +20,7 @@ SENSORS_MAX = 10000
 RESULT_CHARS_MAX = 4 << 20
 _NAME_MAX = 64
 _SUM_MAX = (1 << 63) - 1
+_FIGURE_MAX = (1 << 53) - 1
 _HEAD = frozenset(("name", "length_s", "start_s", "first_s", "low_milli", "high_milli"))
 _BESIDE = frozenset(("sensors", "across", "windows", "result"))
 
@@ -109,8 +110,23 @@ def _is_result(text: str, length_s: int, start_s: int) -> bool:
         and len(found) == 4
         and found[1:3] == [length_s, start_s]
         and isinstance(found[3], list)
-        and all(isinstance(row, list) and len(row) == 9 and isinstance(row[0], str) for row in found[3])
+        and all(_is_row(row) for row in found[3])
     )
+
+
+def _is_row(row: Any) -> bool:
+    """One sensor's: which it is, and figures."""
+    if not isinstance(row, list) or len(row) != 9 or not isinstance(row[0], str) or sensor_of(row[0]) is None:
+        return False
+    return all(figure is None or (type(figure) is int and abs(figure) <= _FIGURE_MAX) for figure in row[1:])
+
+
+def sensor_of(key: str) -> tuple[str, int] | None:
+    """Device and channel of a sensor as results name it; None: it is no such name."""
+    device, _, channel = key.rpartition("/")
+    if not is_device_id(device) or not (channel.isascii() and channel.isdecimal() and len(channel) <= 3):
+        return None
+    return (device, int(channel)) if int(channel) <= 255 else None
 
 
 def _sensors(value: Any, refuse: Refuse) -> tuple[tuple[str, int], ...]:

@@ -8,9 +8,9 @@ from host_tools.cloud.store_read import DeviceInfo
 from host_tools.errors import StoreError
 
 Place = tuple[Any, ...]  # where a page of alarms ended, within its section
-SILENCE, IDENTITY, LIMIT, FAULTS = "silence", "identity", "limit", "fault"
+SILENCE, IDENTITY, LIMIT, FAULTS, FORESEEN = "silence", "identity", "limit", "fault", "foreseen"
 ACKS_SHOWN = 10  # of one alarm; the store keeps all
-SECTIONS = (SILENCE, IDENTITY, "board")  # in this order, each with cursors of its own
+SECTIONS = (SILENCE, IDENTITY, "board", FORESEEN)  # in this order, each with cursors of its own
 
 
 class TooLong(StoreError):
@@ -94,9 +94,19 @@ class Acknowledgement(NamedTuple):
     unix_ms: int
 
 
+class Crossing(NamedTuple):
+    """When a limit will be crossed, as an analysis foresees it. latest: None: perhaps not soon."""
+
+    analysis: str
+    limit_milli: int
+    unix_ms: int
+    earliest_unix_ms: int
+    latest_unix_ms: int | None
+
+
 class Alarm(NamedTuple):
-    """One alarm. ended_by: None while it stands, "off", "again" (another of its kind followed), "boot", "heard" or
-    "acknowledged".
+    """One alarm. ended_by: None while it stands, "off", "again" (another of its kind followed), "boot", "heard",
+    "acknowledged", or of one that was foreseen "limit" and "passed".
 
     channel, value, boot, seq: of the record that switched it on; value in milli-units, or the fault's code.
     """
@@ -115,11 +125,16 @@ class Alarm(NamedTuple):
     ended_by: str | None
     times: int
     acknowledgements: tuple[Acknowledgement, ...] = ()
+    crossing: Crossing | None = None
 
 
 def is_place(only_open: bool, section: int, place: list[Any]) -> bool:
     """Whether `page` can go on there."""
     if not 0 <= section < len(SECTIONS):
         return False
-    shapes = ((int,), (str, str, str), (int, int) if only_open else (int, int, int, int))
+    sensor = (str, str, int, str, int)
+    if only_open:
+        shapes: tuple[tuple[type, ...], ...] = ((int,), (str, str, str), (int, int), sensor)
+    else:
+        shapes = ((int,), (str, str, str), (int, int, int, int), (int, *sensor))
     return not place or tuple(type(part) for part in place) == shapes[section]

@@ -14,16 +14,15 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from host_tools.cloud import series
-from host_tools.cloud.answers import FAULTS, Alarm, DeviceState, Place, TooLong, is_place
+from host_tools.cloud import rendering, series
+from host_tools.cloud.answers import DeviceState, Place, TooLong, is_place
 from host_tools.cloud.models import STATES
 from host_tools.cloud.parameters import RESOLUTIONS, Page, Problem, Query, cursor, rfc_3339
 from host_tools.cloud.ports import Answers, Ask
 from host_tools.cloud.store_analyses import described
-from host_tools.cloud.store_models import DeviceModel
 from host_tools.cloud.store_read import StoredReading
 from host_tools.cloud.windows import LENGTH_S_MAX, UNIX_S_MAX
-from isocore.record import BOARD_CHANNEL, FAULT_NAMES, KIND_NAMES
+from isocore.record import BOARD_CHANNEL, KIND_NAMES
 
 AT_ONCE_MAX = 2  # questions answered at the same time; both processors are not theirs alone
 WAITING_MAX = 32  # more are asked to come again
@@ -115,7 +114,9 @@ class Questions:
             states = store.device_states(_after(page), limit, device)
             if device is not None and not states:
                 raise Problem(404, "no device has that id; those of /v1/devices have sent something", "device")
-            return [row for state in states for row in _latest_rows(store, state)], [s.info.name for s in states]
+            return [row for state in states for row in rendering.latest_rows(store, state)], [
+                s.info.name for s in states
+            ]
 
         rows, names = await self.ask(answer)
         more = device is None and len(names) == limit
@@ -136,7 +137,7 @@ class Questions:
             return rows, {number: name for number, name, _ in state.info.channels}
 
         rows, names = await self.ask(answer)
-        shown = [_reading(row, names) for row in rows]
+        shown = [rendering.reading(row, names) for row in rows]
         return _paged("readings", shown, page, [(row.boot, row.seq) for row in rows], device=device)
 
     async def range_(self, request: Request) -> Response:
@@ -182,8 +183,9 @@ class Questions:
         rows, names = await self.ask(answer)
         shown = []
         for row in rows:
-            figures = row._asdict() | {"channel": _name(names, row.channel), "start": rfc_3339(row.start_unix_s * 1000)}
-            del figures["start_unix_s"]
+            figures = row._asdict()
+            start_unix_ms = figures.pop("start_unix_s") * 1000
+            figures |= {"channel": rendering.name_of(names, row.channel), "start": rfc_3339(start_unix_ms)}
             shown.append(figures)
         places = [(row.start_unix_s, row.channel, row.length_s) for row in rows]
         return _paged("windows", shown, page, places, device=device)
@@ -198,9 +200,13 @@ class Questions:
         if not is_place(only_open, section, place):
             raise Problem(400, "cursor must be `next` of a page of this same question", "cursor")
 
+        now_unix_ms = self._unix_ms()
+
         def answer(store: Answers) -> tuple[list[Answer], tuple[int, Place] | None]:
-            found, following = store.alarm_page(only_open, section, tuple(place), page.limit)
-            return [_alarm(alarm, _channel_names(store, alarm.device)) for alarm in found], following
+            found, following = store.alarm_page(only_open, section, tuple(place), page.limit, now_unix_ms)
+            return [
+                rendering.alarm(alarm, _channel_names(store, alarm.device), now_unix_ms) for alarm in found
+            ], following
 
         shown, following = await self.ask(answer)
         return JSONResponse({"alarms": shown, "next": following and cursor(tag, (following[0], list(following[1])))})
@@ -213,11 +219,11 @@ class Questions:
         if query.choice("changes", ("latest", "all")) == "latest":
             page = query.page("models", str)
             found = await self.ask(lambda store: store.models(device, state, _after(page), page.limit))
-            return _paged("models", [_model(one) for one in found], page, [(one.device,) for one in found])
+            return _paged("models", [rendering.model(one) for one in found], page, [(one.device,) for one in found])
         page = query.page("changes", str, int, str)
         after = None if page.after is None else (str(page.after[0]), int(page.after[1]), str(page.after[2]))
         found = await self.ask(lambda store: store.model_changes(device, state, after, page.limit))
-        shown, following = [_model(one) for one in found], None
+        shown, following = [rendering.model(one) for one in found], None
         if len(found) == page.limit:
             following = cursor("changes", (found[-1].device, found[-1].began, found[-1].gateway))
         return JSONResponse({"models": shown, "next": following})
@@ -272,83 +278,6 @@ def _channel(store: Answers, device: str, channel_name: str | None) -> tuple[Dev
 def _channel_names(store: Answers, device: str | None) -> dict[int, str]:
     states = store.device_states("", 1, device) if device is not None else []
     return {number: name for state in states for number, name, _ in state.info.channels}
-
-
-def _name(names: dict[int, str], channel: int | None) -> str | None:
-    """A channel's name, or its number where no gateway told its name; None: the board itself."""
-    return None if channel in (None, BOARD_CHANNEL) else names.get(channel or 0, str(channel))
-
-
-def _reading(row: StoredReading, names: dict[int, str]) -> Answer:
-    return {
-        "time": rfc_3339(row.unix_ms),
-        "trusted": row.trusted,
-        "boot": row.boot,
-        "seq": row.seq,
-        "uptime_ms": row.uptime_ms,
-        "kind": KIND_NAMES[row.kind],
-        "channel": _name(names, row.channel),
-        "value": row.value,
-        "trend": row.trend,
-        "verdict": row.verdict,
-    }
-
-
-def _latest_rows(store: Answers, state: DeviceState) -> list[Answer]:
-    named = {number: (name, unit) for number, name, unit in state.info.channels}
-    return [
-        {
-            "device": state.info.name,
-            "channel": named.get(row.channel, (str(row.channel), None))[0],
-            "unit": named.get(row.channel, (None, None))[1],
-            "time": rfc_3339(row.unix_ms),
-            "trusted": row.trusted,
-            "value": row.value,
-            "trend": row.trend,
-            "boot": row.boot,
-            "seq": row.seq,
-            "verdict": row.verdict,
-            "standing": [alarm.reason for alarm in store.standing(state.number, row.channel)],
-        }
-        for row in store.latest(state.number, set(named))
-    ]
-
-
-def _alarm(alarm: Alarm, names: dict[int, str]) -> Answer:
-    fault = alarm.kind == FAULTS and alarm.value is not None and 0 < alarm.value < len(FAULT_NAMES)
-    return {
-        "kind": alarm.kind,
-        "reason": alarm.reason,
-        "device": alarm.device,
-        "gateway": alarm.gateway,
-        "channel": _name(names, alarm.channel),
-        "value": None if alarm.kind == FAULTS else alarm.value,
-        "fault": FAULT_NAMES[alarm.value or 0] if fault else None,
-        "boot": alarm.boot,
-        "seq": alarm.seq,
-        "since": rfc_3339(alarm.since_unix_ms),
-        "until": rfc_3339(alarm.until_unix_ms),
-        "ended_by": alarm.ended_by,
-        "times": alarm.times,
-        "acknowledgements": [
-            {"who": ack.who, "why": ack.why, "times": ack.times, "at": rfc_3339(ack.unix_ms)}
-            for ack in alarm.acknowledgements
-        ],
-    }
-
-
-def _model(one: DeviceModel) -> Answer:
-    return {
-        "device": one.device,
-        "gateway": one.gateway,
-        "state": one.state,
-        "sequence": one.sequence,
-        "running": one.running,
-        "id": one.id,
-        "reason": one.reason,
-        "since": rfc_3339(one.since_unix_ms),
-        "heard": rfc_3339(one.heard_unix_ms),
-    }
 
 
 def _points(

@@ -62,6 +62,8 @@ _POINT: dict[str, Schema] = {
     "verdict": {**TEXT, "description": "what the board's tag says, docs/readings-security.md"},
 }
 
+_ENDS = ("off", "again", "boot", "heard", "acknowledged", "limit", "passed")
+
 SCHEMAS: dict[str, Schema] = {
     "Problem": {
         **object_of(
@@ -172,7 +174,7 @@ SCHEMAS: dict[str, Schema] = {
     ),
     "Alarm": object_of(
         "`ended_by` is null while it stands; an identity alarm stands until it is acknowledged, and when it recurs",
-        kind={"type": "string", "enum": ["silence", "identity", "limit", "fault"]},
+        kind={"type": "string", "enum": ["silence", "identity", "limit", "fault", "foreseen"]},
         reason=TEXT,
         device=or_null(ID),
         gateway=or_null(ID),
@@ -183,12 +185,22 @@ SCHEMAS: dict[str, Schema] = {
         seq=or_null(COUNT),
         since=or_null(TIME),
         until=or_null(TIME),
-        ended_by={"type": ["string", "null"], "enum": ["off", "again", "boot", "heard", "acknowledged", None]},
+        ended_by={"type": ["string", "null"], "enum": [*_ENDS, None]},
         times=COUNT,
         acknowledgements={
             **array_of("Acknowledgement"),
             "description": "of an identity alarm, the latest first; at most 10",
         },
+        crossing={"oneOf": [{"$ref": "#/components/schemas/Crossing"}, {"type": "null"}]},
+    ),
+    "Crossing": object_of(
+        "A limit that an analysis foresees will be crossed; `in_s`: from now on, 0 when that time is past",
+        analysis=TEXT,
+        limit=_MILLI,
+        at=or_null(TIME),
+        earliest=or_null(TIME),
+        latest=or_null({**TIME, "description": "null: perhaps not soon"}),
+        in_s=COUNT,
     ),
     "Acknowledgement": object_of(
         "Somebody looked at an identity alarm; `times`: how many of it that was about",

@@ -5,6 +5,7 @@
                them (store_acks.py)
     limit      a board's own: high, low, rate, from the record that switched it on to the one that switched it off
     fault      a board's own: a sensor, from FAULT to FAULT_CLEARED
+    foreseen   a limit that will be crossed, by the latest results of analyses (store_foreseen.py)
 
 Those of boards are made of the rows when they are asked for, so rows that come in any order give the same list. A boot
 begins with no alarm, so a later boot ends what an earlier one left on. It knows no HTTP.
@@ -15,8 +16,8 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 
-from host_tools.cloud import store_acks
-from host_tools.cloud.answers import FAULTS, IDENTITY, LIMIT, SECTIONS, SILENCE, Alarm, Place
+from host_tools.cloud import store_acks, store_foreseen
+from host_tools.cloud.answers import FAULTS, FORESEEN, IDENTITY, LIMIT, SECTIONS, SILENCE, Alarm, Place
 from isocore.record import FAULT, FAULT_CLEARED, HIGH_OFF, HIGH_ON, LOW_OFF, LOW_ON, RATE_OFF, RATE_ON
 
 OFF_OF = {HIGH_ON: HIGH_OFF, LOW_ON: LOW_OFF, RATE_ON: RATE_OFF, FAULT: FAULT_CLEARED}
@@ -25,12 +26,12 @@ _TIME = "epoch_unix_ms + uptime_ms"
 
 
 def page(
-    db: sqlite3.Connection, only_open: bool, section: int, after: Place, limit: int
+    db: sqlite3.Connection, only_open: bool, section: int, after: Place, limit: int, now_unix_ms: int
 ) -> tuple[list[Alarm], tuple[int, Place] | None]:
     """At most `limit`, and where to go on: section and place, None at the end. Latest first within a section."""
     found: list[Alarm] = []
     while section < len(SECTIONS):
-        part, place = _part(db, only_open, section, after, limit - len(found))
+        part, place = _part(db, only_open, section, after, limit - len(found), now_unix_ms)
         found += part
         if place is not None:
             return found, (section, place)
@@ -41,8 +42,11 @@ def page(
 
 
 def _part(
-    db: sqlite3.Connection, only_open: bool, section: int, after: Place, limit: int
+    db: sqlite3.Connection, only_open: bool, section: int, after: Place, limit: int, now_unix_ms: int
 ) -> tuple[list[Alarm], Place | None]:
+    if SECTIONS[section] == FORESEEN:
+        ask = store_foreseen.standing if only_open else store_foreseen.history
+        return ask(db, now_unix_ms, after, limit)
     if SECTIONS[section] == "board" and only_open:
         return _standing(db, after, limit)
     if SECTIONS[section] == SILENCE:
@@ -83,8 +87,8 @@ def _identities(db: sqlite3.Connection, only_open: bool, after: Place, limit: in
         device, reason, gateway = place
         acks = store_acks.of_alarm(db, device, reason, gateway)
         until, over = (None, None) if stands or not acks else (acks[0].unix_ms, "acknowledged")
-        about = (IDENTITY, reason, device, gateway, None, None, boot, seq, since, until, over, times, acks)
-        yield Alarm._make((tuple(place), *about))
+        at = tuple(place)
+        yield Alarm(at, IDENTITY, reason, device, gateway, None, None, boot, seq, since, until, over, times, acks)
 
 
 _ON = """

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
 
+from host_tools.cloud import store_foreseen
 from host_tools.cloud.analyses import Across, Print, Request, foreseen, run
 from host_tools.errors import StoreError
 
@@ -88,6 +89,7 @@ def _keep(
         "INSERT OR REPLACE INTO analysis VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (*key, *print_, place, input_, result, ahead, int(matching), batch),
     )
+    store_foreseen.note(db, key, result)
     if known is not None:
         return "analyses_renewed"
     return "analyses_requested" if result is None else "analyses_received"
@@ -146,15 +148,23 @@ class AnalysisStore:
                 (limit,),
             ).fetchall()
             for *key, batch, text in due:
-                result = run(*_input(text))
-                # Not one that was asked for anew meanwhile: that is due again.
-                self._db.execute(
-                    f"UPDATE analysis SET input = NULL, result = ?, foreseen = ? WHERE {_KEY} AND batch = ?",
-                    (result, foreseen(result), *key, batch),
-                )
+                self._keep((key[0], key[1], key[2], key[3]), batch, run(*_input(text)))
         except sqlite3.Error as error:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
             raise StoreError(f"analyses: {error}") from error
         return len(due)
+
+    def _keep(self, key: tuple[int, str, int, int], batch: int, result: bytes) -> None:
+        self._db.execute("BEGIN IMMEDIATE")
+        # Not one that was asked for anew meanwhile: that is due again.
+        done = self._db.execute(
+            f"UPDATE analysis SET input = NULL, result = ?, foreseen = ? WHERE {_KEY} AND batch = ?",
+            (result, foreseen(result), *key, batch),
+        )
+        if done.rowcount:
+            store_foreseen.note(self._db, key, result)
+        self._db.execute("COMMIT")
 
 
 def _input(text: str) -> tuple[Request, dict[str, dict[int, int]]]:

@@ -150,10 +150,10 @@ class StoreQuery(CloudReader):
         return list(self._db.execute(query, (device, channel, boot, seq, EVENTS_MAX)))
 
     def alarm_page(
-        self, only_open: bool, section: int, after: Place, limit: int
+        self, only_open: bool, section: int, after: Place, limit: int, now_unix_ms: int
     ) -> tuple[list[Alarm], tuple[int, Place] | None]:
         """Alarms, and where to go on: see `store_alarms.page`."""
-        return store_alarms.page(self._db, only_open, section, after, limit)
+        return store_alarms.page(self._db, only_open, section, after, limit, now_unix_ms)
 
     def standing(self, device: int, channel: int) -> list[Alarm]:
         """What a board's channel has on."""

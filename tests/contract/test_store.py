@@ -120,7 +120,7 @@ def test_who_gives_up_waiting_stops_nobody(store: BatchStore) -> None:
 def test_an_acknowledged_alarm_stands_until_it_is_raised_again(store: BatchStore) -> None:
     def standing() -> list[int]:
         with store.question() as answers:
-            return [alarm.times for alarm in answers.alarm_page(True, 0, (), 100)[0]]
+            return [alarm.times for alarm in answers.alarm_page(True, 0, (), 100, NOW_UNIX_MS)[0]]
 
     send(store, batch(1, row(1)))
     send(store, batch(2, row(1, 9000)))
@@ -164,7 +164,7 @@ def test_a_contradiction_keeps_the_first_and_is_told(store: BatchStore) -> None:
     assert send(store, batch(1, row(1, 9000), gateway="gw-2")).new == 0
     assert contents(store) == [(1, 1, 4000)]
     with store.question() as answers:
-        (alarm,), following = answers.alarm_page(True, 0, (), 100)
+        (alarm,), following = answers.alarm_page(True, 0, (), 100, NOW_UNIX_MS)
         assert (alarm.kind, alarm.reason, alarm.device, alarm.gateway) == ("identity", "conflict", "fridge", "gw-2")
         assert following is None
         assert answers.counters()["rows_conflicting"] == 1

@@ -74,7 +74,11 @@ class Site:
         assert self.store is not None
         self.store.look().result(timeout=20)
         with self.store.question() as answers:
-            return [alarm for alarm in answers.alarm_page(only_open, 0, (), 1000)[0] if alarm.kind == "silence"]
+            return [
+                alarm
+                for alarm in answers.alarm_page(only_open, 0, (), 1000, self.clocks.unix_ms)[0]
+                if alarm.kind == "silence"
+            ]
 
     def missed(self) -> set[str | None]:
         return {alarm.device or alarm.gateway for alarm in self.silences()}
