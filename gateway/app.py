@@ -15,33 +15,29 @@ from collections.abc import Callable
 from contextlib import closing, suppress
 from typing import Any
 
-from gateway import app_sinks, machine
+from gateway import app_sinks
 from gateway.access import AccessStage
 from gateway.app_alarms import Alarms
 from gateway.app_offload import Offload, Rest
+from gateway.app_own import OwnInputs
 from gateway.app_sinks import SinkLane
+from gateway.app_status import StatusPages
 from gateway.app_watch import Watch, policies
 from gateway.config import Config, load
 from gateway.control import ControlServer
-from gateway.describe import channels_of
 from gateway.errors import ConfigError, FatalError, GatewayError, StoreBusy
-from gateway.figures import families
 from gateway.ingest import SUBSCRIPTIONS, Ingest, Out, ack_message
-from gateway.inputs import Input, Inputs
 from gateway.keeping import keep_of
-from gateway.local.stage import Local
 from gateway.messages import LANE_WINDOWS, Committed, StoreState
 from gateway.metrics import Metrics
 from gateway.mqtt import BrokerLink
 from gateway.notify import Notifier
 from gateway.overview import overview
-from gateway.own import Clock, Own, start_number
+from gateway.own import Clock, Own
 from gateway.quarantine import apply
 from gateway.reload import plan
 from gateway.sinks.make import make_tuning
-from gateway.status import StatusServer
 from gateway.store import Reader, Store
-from gateway.third_party.stage import ThirdParty, end_session
 from gateway.tls import broker_context
 from isocore import topics
 
@@ -51,18 +47,6 @@ _STORE_STOP_S = 4.0
 _ENROL_S = 10.0
 _FLUSH_S = 1.0
 _WORKERS_STOP_S = 0.5
-# Counters shown before they first rise: an alert on an increase would miss the first one.
-_FROM_ZERO: tuple[tuple[str, dict[str, str]], ...] = (
-    ("ingest_dropped_total", {"leaf": "up"}),
-    ("ingest_meta_cleaned_total", {}),
-    ("store_conflicts_total", {}),
-    ("store_listener_errors_total", {}),
-    ("store_poisoned_total", {}),
-    ("store_set_aside_total", {}),
-    ("store_keeper_errors_total", {}),
-    ("store_segments_damaged_total", {}),
-    ("mqtt_disconnects_total", {}),
-)
 _AGAIN_MAX = 64  # batches of one sink on their way, past which none is taken out of quarantine
 
 
@@ -75,7 +59,6 @@ class Gateway:
         self._config = config
         self._wall_s = wall_s
         self._started_s = time.monotonic()
-        self._born_s = wall_s()
         self._notifier = notifier or Notifier(None)
         # Flags and a pipe: a signal handler may do no more, since a lock it needs may be held by what it interrupts.
         self._stopping = False
@@ -105,7 +88,7 @@ class Gateway:
             json_bytes_max=config.ingest.json_bytes_max,
             devices_max=config.ingest.devices_max,
             ours=lambda device: self._own.speaks_for(device),
-            on_model=self._on_model,
+            on_model=lambda device, container: self._own_inputs.offer(device, container),
             wall_s=wall_s,
         )
         self._access = AccessStage(config, lambda name, said: self._link.publish([(name, said)], True), self.metrics)
@@ -120,14 +103,11 @@ class Gateway:
             tls=broker_context(config, config.mqtt),
             backoff_max_s=config.mqtt.backoff_max_s,
         )
-        self._inputs = Inputs()
-        self._local: Local | None = None
-        self._inputs_reader: Reader | None = None
+        self._own_inputs = OwnInputs(config, self._own, self.metrics, self._link)
         self._watch = Watch(config, self._store, self.metrics, wall_s)
         self._alarms = Alarms(config, self._store, self._own, self.metrics, wall_s)
         self._offload = Offload(config, self._store, self.metrics)
-        self._status_server: StatusServer | None = None
-        self._status_reader: Reader | None = None
+        self._status_pages = StatusPages(config, self.metrics, self._status, wall_s(), wall_s)
         self._control = ControlServer(config.control_path, self._change)
 
     # -- life
@@ -166,10 +146,10 @@ class Gateway:
                     self._offload.outgoing(name),
                 )
             self._watch.open(head_row, self._windows_closed)
-            self._make_inputs()
+            self._own_inputs.open(self._ingest)
             self._alarms.open(head_row)
             self._open_offload()
-            self._start_status()  # once there is all that it tells of
+            self._status_pages.start()  # once there is all that it tells of
             self._store.start()
             started = True
             self._enrol()
@@ -182,7 +162,7 @@ class Gateway:
             self._control.start()
             self._access.start()
             self._link.start()
-            self._inputs.start()
+            self._own_inputs.inputs.start()
             log.info("gateway %s runs; store %s", self._config.gateway.id, self._config.store_path)
             self._notifier.ready(self._summary())
             self._attend()
@@ -205,26 +185,6 @@ class Gateway:
             )
             self._lanes.pop(name).close()
 
-    def _make_inputs(self) -> None:
-        """What the gateway itself speaks for: its own sensors, and third-party devices."""
-        config = self._config
-        reader = self._inputs_reader = Reader(config.store_path)
-        devices = reader.known()
-        known = {name: meta or {} for name, (own, meta) in devices.items() if own}
-        self._ingest.begin(name for name, (own, _) in devices.items() if not own)
-        self._own.begin(
-            start_number(config.starts_path), {name: channels_of(meta) or () for name, meta in known.items()}
-        )
-        inputs: list[Input] = []
-        if config.local.sensors:
-            self._local = Local(config, self._own, self.metrics, self._link)
-            inputs.append(self._local)
-        if config.third_party:
-            inputs.append(ThirdParty(config, self._own, self.metrics, known, lambda device: device in reader.known()))
-        else:
-            end_session(config)
-        self._inputs = Inputs(inputs)
-
     def _open_offload(self) -> None:
         lane = self._lanes.get(self._config.offload_sink or "")
         self._offload.open(
@@ -240,7 +200,7 @@ class Gateway:
     def _shut_down(self, started: bool) -> None:
         self._control.stop()
         self._link.deafen()
-        self._inputs.deafen()
+        self._own_inputs.inputs.deafen()
         self._own.flush()
         self._offload.stop()
         self._watch.stop(_WORKERS_STOP_S)
@@ -250,9 +210,8 @@ class Gateway:
         self._access.stop(_FLUSH_S)
         self._link.stop(_FLUSH_S)
         self._ingest.stop()
-        self._inputs.stop(_FLUSH_S)
-        if self._inputs_reader is not None:
-            self._inputs_reader.close()
+        self._own_inputs.inputs.stop(_FLUSH_S)
+        self._own_inputs.close()
         for lane in self._lanes.values():
             lane.batcher.stop(_WORKERS_STOP_S)
             lane.uploader.stop(_WORKERS_STOP_S)
@@ -260,10 +219,7 @@ class Gateway:
         self._watch.close()
         self._alarms.close()
         self._offload.close()
-        if self._status_server is not None:
-            self._status_server.stop()
-        if self._status_reader is not None:
-            self._status_reader.close()
+        self._status_pages.stop()
 
     # -- while it runs
 
@@ -283,7 +239,7 @@ class Gateway:
                 self._reload()
 
     def _threads_live(self) -> bool:
-        main = (self._store, self._link, self._watch, self._alarms, self._offload, self._inputs)
+        main = (self._store, self._link, self._watch, self._alarms, self._offload, self._own_inputs.inputs)
         return all(part.alive for part in main) and all(lane.batcher.alive for lane in self._lanes.values())
 
     def _summary(self) -> str:
@@ -303,7 +259,7 @@ class Gateway:
             self._config = decided.config
             logging.getLogger().setLevel(decided.config.log.level.upper())
             self._ingest.tune(decided.config.ingest.json_bytes_max, decided.config.ingest.devices_max)
-            self._inputs.tune(decided.config)
+            self._own_inputs.inputs.tune(decided.config)
             self._watch.tune(decided.config)
             self._alarms.tune(decided.config)
             self._offload.tune(decided.config)
@@ -335,22 +291,6 @@ class Gateway:
         log.warning("sink %s: batch %d, %s of quarantine by hand", sink, number, operation)
         return {"done": True}
 
-    # -- parts
-
-    def _start_status(self) -> None:
-        if self._config.metrics.listen:
-            self._status_reader = reader = Reader(self._config.store_path)
-            for name, labels in _FROM_ZERO:
-                self.metrics.add(name, 0, **labels)
-            self.metrics.source(
-                lambda: families(reader, list(self._config.sinks), self._config.store_path, self._wall_s)
-            )
-            self.metrics.source(lambda: machine.families(self._born_s))
-            self._status_server = StatusServer(
-                self._config.metrics.listen, self._config.address_path, self.metrics.render, self.status
-            )
-            self._status_server.start()
-
     # -- between the stages
 
     def _heard(self, name: str, payload: bytes, retained: bool) -> None:
@@ -360,10 +300,6 @@ class Gateway:
     def _take(self, item: Out, rows: int, urgent: bool) -> bool:
         return self._store.put(item, rows, urgent, self._config.ingest.full_wait_s)
 
-    def _on_model(self, device: str, container: bytes) -> None:
-        if self._local is not None:
-            self._local.offer(device, container)
-
     def _committed(self, news: Committed) -> None:
         """In the writer's thread, after each commit."""
         if news.acks:
@@ -372,7 +308,7 @@ class Gateway:
             messages = [ack_message(ack, now_s) for ack in sorted(news.acks, key=lambda a: a.boot)]
             self._link.publish(messages)
             self.metrics.add("ingest_acks_total", len(messages))
-        self._inputs.committed(news)
+        self._own_inputs.inputs.committed(news)
         for lane in self._lanes.values():
             lane.batcher.committed(news)
         self._watch.committed(news)
@@ -394,13 +330,12 @@ class Gateway:
 
     # -- for people
 
-    def status(self) -> dict[str, Any]:
+    def _status(self, reader: Reader) -> dict[str, Any]:
         """What /status shows."""
-        assert self._status_reader is not None
         return overview(
             self._config,
             self.metrics,
-            self._status_reader,
+            reader,
             {name: lane.uploader for name, lane in self._lanes.items()},
             uptime_s=time.monotonic() - self._started_s,
             connected=self._link.connected,
