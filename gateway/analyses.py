@@ -199,7 +199,7 @@ class Analyses:
         """Requests that wait to be sent and need not: it is calm again, the link objects, or it takes too long."""
         assert self._figures is not None
         now_s = self._clock_s()
-        home = not self._state.away or bool(objections(self._figures, plan.limits))
+        home = not self._state.away or bool(objections(self._state, self._figures))
         waiting = {}
         back = []
         for run in self._ports.kept.unsent(UNSENT_MAX):
@@ -311,7 +311,7 @@ class Analyses:
         return {
             "place": CLOUD if self._state.away else HERE,
             "load": list(loads(figures, limits)) if figures else [],
-            "objections": list(objections(figures, limits)) if figures else [],
+            "objections": list(objections(self._state, figures)) if figures else [],
             "figures": figures._asdict() if figures else None,
             "due": self._due,
             "analyses": dict(self._latest),

@@ -165,6 +165,10 @@ class Offload:
         yield Family("analysis_due", GAUGE, "Runs of analyses that are due and not done.", [({}, float(runner.due))])
         rows = [({"reason": reason}, 1.0) for reason in status["load"]]
         yield Family("offload_load", GAUGE, "1 for each figure that is load now.", rows)
+        rows = [({"reason": reason}, 1.0) for reason in status["objections"]]
+        yield Family(
+            "offload_objection", GAUGE, "1 for each thing that speaks against the link to the cloud now.", rows
+        )
         figures = status["figures"] or {}
         rows = [({"figure": name}, float(value)) for name, value in figures.items() if value is not None]
         yield Family("offload_figure", GAUGE, "What the controller saw at its last look, by figure.", rows)

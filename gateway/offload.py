@@ -4,9 +4,10 @@
     calm      every figure below its lower bound and no throttling, `fall` looks in a row        -> home
     between   stays as it is, so it cannot flap: a change each way takes at least `rise + fall` looks
 
-Away sends a run to the cloud unless the link says no: it is metered, does not answer, or has too much to carry already;
-then the run stays here, since it is bounded and a result that comes late is worth less. A pin decides by itself. Pure:
-figures in, decision out; it knows no clock, no machine and no store.
+Away sends a run to the cloud unless the link says no: it is metered, does not answer, or has too much to carry already
+(from the upper bound of its backlog until it is below the lower one); then the run stays here, since it is bounded and
+a result that comes late is worth less. A pin decides by itself. Pure: figures in, decision out; it knows no clock, no
+machine and no store.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class Limits(NamedTuple):
     lag_rows: Band
     cpu: Band
     soc_celsius: Band
-    backlog_rows: int
+    backlog_rows: Band
     rise: int
     fall: int
 
@@ -49,10 +50,11 @@ class Figures(NamedTuple):
 
 
 class State(NamedTuple):
-    """Away or not, and for how many looks in a row the opposite has been asked for."""
+    """Away or not, and for how many looks in a row the opposite has been asked for; choked: by the link's backlog."""
 
     away: bool = False
     streak: int = 0
+    choked: bool = False
 
 
 class Decision(NamedTuple):
@@ -84,23 +86,25 @@ def _banded(figures: Figures, limits: Limits) -> tuple[tuple[str, float | None, 
 
 def look(state: State, figures: Figures, limits: Limits) -> State:
     """The state after one more look."""
+    band = limits.backlog_rows
+    choked = figures.backlog_rows >= (band.low if state.choked else band.high)
     asked = is_calm(figures, limits) if state.away else bool(loads(figures, limits))
     if not asked:
-        return State(state.away, 0)
+        return State(state.away, 0, choked)
     needed = limits.fall if state.away else limits.rise
     if state.streak + 1 >= needed:
-        return State(not state.away, 0)
-    return State(state.away, state.streak + 1)
+        return State(not state.away, 0, choked)
+    return State(state.away, state.streak + 1, choked)
 
 
-def objections(figures: Figures, limits: Limits) -> tuple[str, ...]:
+def objections(state: State, figures: Figures) -> tuple[str, ...]:
     """What speaks against the link."""
     found = []
     if not figures.reachable:
         found.append("cloud_away")
     if figures.metered:
         found.append("metered")
-    if figures.backlog_rows >= limits.backlog_rows:
+    if state.choked:
         found.append("backlog")
     return tuple(found)
 
@@ -111,7 +115,7 @@ def decide(pin: str, state: State, figures: Figures, limits: Limits) -> Decision
         return Decision(pin, ("pinned",))
     if not state.away:
         return Decision(HERE, ("calm",))
-    against = objections(figures, limits)
+    against = objections(state, figures)
     if against:
         return Decision(HERE, against)
     return Decision(CLOUD, loads(figures, limits) or ("not_calm_yet",))

@@ -64,7 +64,8 @@ class OffloadConfig:
     cpu_low: float = key(0.6, "calm below", 0.0, 1.01, live=True)
     soc_high: float = key(78.0, "load: hottest thermal zone", -50.0, 200.0, unit="°C", live=True)
     soc_low: float = key(70.0, "calm below", -50.0, 200.0, unit="°C", live=True)
-    backlog_rows: int = key(50000, "not to the cloud with as many rows on the way to it", 1, 1000000000, live=True)
+    backlog_rows_high: int = key(50000, "not to the cloud with as many rows on the way to it", 1, 10**9, live=True)
+    backlog_rows_low: int = key(10000, "until there are fewer than that", 0, 10**9, live=True)
     rise: int = key(5, "looks, one a second, under load before runs go to the cloud", 1, 3600, live=True)
     fall: int = key(60, "looks in calm before they come back", 1, 86400, live=True)
     metered: bool = key(False, "true: the link costs by the byte, so load alone sends nothing there", live=True)
@@ -72,7 +73,7 @@ class OffloadConfig:
     run_s: float = key(60.0, "a run that takes longer is ended and counted", 1.0, 3600, live=True)
 
     def wrong(self, beside: Callable[[str], Path]) -> Iterator[tuple[str, str]]:
-        for name in ("lag_rows", "cpu", "soc"):
+        for name in ("lag_rows", "cpu", "soc", "backlog_rows"):
             low, high = getattr(self, f"{name}_low"), getattr(self, f"{name}_high")
             if low >= high:
                 yield f"{name}_low", f"is {low}, it must be less than {name}_high, {high}: between them nothing changes"
@@ -83,7 +84,7 @@ class OffloadConfig:
             Band(self.lag_rows_high, self.lag_rows_low),
             Band(self.cpu_high, self.cpu_low),
             Band(self.soc_high, self.soc_low),
-            self.backlog_rows,
+            Band(self.backlog_rows_high, self.backlog_rows_low),
             self.rise,
             self.fall,
         )

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.machine import Load
-from gateway.offload import AUTO, CLOUD, HERE, Band, Figures, Limits, State, decide, is_calm, loads, look
+from gateway.offload import AUTO, CLOUD, HERE, Band, Figures, Limits, State, decide, is_calm, loads, look, objections
 
-LIMITS = Limits(Band(1000, 100), Band(0.85, 0.6), Band(78.0, 70.0), backlog_rows=5000, rise=3, fall=5)
+LIMITS = Limits(Band(1000, 100), Band(0.85, 0.6), Band(78.0, 70.0), backlog_rows=Band(5000, 1000), rise=3, fall=5)
 CALM = Figures(0, 0.1, 45.0, 0, 0, True, False)
 LOADED = CALM._replace(cpu=0.99)
 BETWEEN = CALM._replace(cpu=0.7)
@@ -96,9 +96,20 @@ def test_what_was_since_the_start_of_the_machine_is_not_now() -> None:
 )
 def test_a_link_that_objects_keeps_runs_here_but_a_pin_decides(change: dict[str, bool], reason: str) -> None:
     figures = LOADED._replace(**change)  # type: ignore[arg-type]
-    assert decide(AUTO, State(True), figures, LIMITS) == (HERE, (reason,))
+    assert decide(AUTO, look(State(True), figures, LIMITS), figures, LIMITS) == (HERE, (reason,))
     assert decide(CLOUD, State(), figures, LIMITS) == (CLOUD, ("pinned",))
     assert decide(HERE, State(True), LOADED, LIMITS) == (HERE, ("pinned",))
+
+
+@given(st.lists(ANY, max_size=120))
+def test_a_backlog_that_objects_does_so_until_it_is_drained(looks: list[Figures]) -> None:
+    choked = False
+    for figures, state in zip(looks, after(looks), strict=True):
+        if figures.backlog_rows >= LIMITS.backlog_rows.high:
+            choked = True
+        elif figures.backlog_rows < LIMITS.backlog_rows.low:
+            choked = False
+        assert ("backlog" in objections(state, figures)) == choked  # between the bounds it stays as it is
 
 
 def stat(folder: Path, *ticks: int) -> None:

@@ -56,7 +56,12 @@ def test_away_under_load_and_home_again(tmp_path: Path, broker: Mosquitto) -> No
                 board.deliver(device, 1, samples(1, 5), epoch_s=int(time.time()) - 10 - EPOCH_BASE_UNIX_S)
             wait_for(lambda: made_by(receiver, "cloud") >= 2, 60, "results of the cloud")
             assert daemon.figure('analysis_runs_total{analysis="site",place="cloud"}') >= 2
-            assert daemon.status()["offload"]["place"] == "cloud"
+            shown = daemon.status()["offload"]
+            assert (shown["place"], shown["load"], shown["objections"]) == ("cloud", ["cpu"], [])
+            assert shown["analyses"]["site"]["reasons"] == ["cpu"]
+            assert (daemon.figure("offload_away"), daemon.figure('offload_load{reason="cpu"}')) == (1, 1)
+            assert daemon.figure('offload_figure{figure="cpu"}') > 0
+            assert daemon.figure('offload_changes_total{to="cloud"}') == 1
             daemon.kill()
             daemon.start()
             before = made_by(receiver, "cloud")
@@ -67,6 +72,9 @@ def test_away_under_load_and_home_again(tmp_path: Path, broker: Mosquitto) -> No
             wait_for(lambda: daemon.status()["offload"]["place"] == "here", 60, "calm")
             before = made_by(receiver, "gateway")
             wait_for(lambda: made_by(receiver, "gateway") > before, 60, "results made here")
+            assert (daemon.figure("offload_away"), daemon.figure('offload_changes_total{to="here"}')) == (0, 1)
+            wait_for(lambda: daemon.figure("analysis_due") == 0, 60, "nothing that lags")
+            assert daemon.ledger()["differences"] == []
             assert daemon.stop() == 0
         found = results(receiver)
         assert all(matching for _, _, matching in found)
