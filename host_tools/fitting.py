@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 
 from host_tools.errors import TrainingRefused
 from host_tools.history import DAY_MS, History, Params, Run
+from host_tools.screening import Screened, in_words
 from isocore.model import FIELDS, ChannelParams
 
 # What training has no say in stays as it is.
@@ -41,7 +41,7 @@ class Rules:
     round_milli: int = 100
     days_min: float = 0.25
     samples_min: int = 50
-    fault_share_max: float = 0.5
+    fault_share_max: float = 0.25  # of the time; more than the quartiles, on which limits rest, withstand for certain
     history_days: float = 28.0  # what counts as ordinary: the last so many days
     rate_margin_share: float = 1.0  # of the largest ordinary change a minute
     rate_days_min: int = 7  # days to learn changes from: a week has all kinds of day
@@ -58,24 +58,38 @@ def debounced(debounce_s: int | None, rules: Rules = USUAL) -> Rules:
     return replace(rules, debounce_s=debounce_s, debounce_samples_max=FIELDS["debounce_samples"][1])
 
 
-def check_enough(where: str, group: Sequence[History], rules: Rules) -> None:
+def sound(screened: Sequence[Screened], rules: Rules) -> list[Screened]:
+    """Those whose sensors fail seldom enough to teach."""
+    return [one for one in screened if one.faulty <= rules.fault_share_max]
+
+
+def check_enough(where: str, screened: Sequence[Screened], rules: Rules) -> None:
+    """Raise TrainingRefused, beginning with `where`, for histories that are too faulty or too short to learn from."""
+    found = sound(screened, rules)
+    if not found:
+        least = min(screened, key=lambda one: one.faulty)
+        raise TrainingRefused(
+            f"{where}: sensor faults make up {100 * least.faulty:.0f} % of the time, more than "
+            f"{100 * rules.fault_share_max:g} % teach nothing: {in_words(least.spans)}; see to the sensor first"
+        )
+    group = [one.history for one in found]
     days = max(history.days for history in group)
     samples = sum(history.samples for history in group)
-    faults = sum(sum(map(bool, run.fault)) for history in group for run in history.runs)
     if days < rules.days_min:
         raise TrainingRefused(
             f"{where}: only {days * 24:.1f} h of readings, at least {rules.days_min * 24:g} h are needed"
         )
     if samples < rules.samples_min:
         raise TrainingRefused(f"{where}: only {samples} samples, at least {rules.samples_min} are needed")
-    if faults > rules.fault_share_max * (samples + faults):
-        raise TrainingRefused(f"{where}: {faults} sensor faults against {samples} samples; see to the sensor first")
     if all(min(values) == max(values) for values in (history.values() for history in group) if values):
         raise TrainingRefused(f"{where}: the reading never changed; is the sensor alive?")
 
 
 def fit(group: Sequence[History], old: Params, rules: Rules) -> Params:
-    """All parameters but error bound and reporting, from one channel's histories. What training has no say in stays."""
+    """All parameters but error bound and reporting, from one channel's histories, screened for faults (screening.py).
+
+    What training has no say in stays.
+    """
     values = sorted(value for history in group for value in history.values())
     noise_milli = max(_noise_milli(history, old.error_milli) for history in group)
     period_ms = min(history.period_ms for history in group)
@@ -201,7 +215,12 @@ def _noise_milli(history: History, error_milli: int) -> float:
     """Scatter of one sample: from the differences' median, or, where only reports are known, half their bound."""
     if not history.exact:
         return error_milli / 4
-    differences = sorted(abs(b - a) for run in history.runs for a, b in pairwise(run.value))
+    differences = sorted(
+        abs(run.value[i + 1] - run.value[i])
+        for run in history.runs
+        for i in range(len(run.value) - 1)
+        if not run.fault[i] and not run.fault[i + 1]
+    )
     if not differences:
         return 0.0
     return noise_of(differences)

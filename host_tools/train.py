@@ -20,9 +20,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from host_tools.errors import InputError, TrainingRefused
-from host_tools.fitting import USUAL, Rules, check_enough, fit
+from host_tools.fitting import USUAL, Rules, check_enough, fit, sound
 from host_tools.heartbeat import Silence, carriers, heartbeat_s, told_s
 from host_tools.history import NOTHING, History, Params, Prediction, replay
+from host_tools.screening import Screened, Span, screen
+from host_tools.verdicts import verdicts
 from isocore import model as iso_model
 from isocore.errors import ModelError
 from isocore.model import PREDICTOR_HOLD, PREDICTOR_NONE, PREDICTOR_TREND, PREDICTORS, ChannelParams, Model
@@ -115,6 +117,12 @@ class ChannelResult:
     heartbeat_before: int
     borrowed: bool = False
     """Learnt from the boards of the same class, because the board itself has measured too little so far."""
+    left_out: tuple[Span, ...] = ()
+    """What was not learnt from, as sensor faults."""
+    failing: tuple[Screened, ...] = ()
+    """Histories that were not learnt from at all: their sensors fail too often."""
+    verdicts: tuple[tuple[str, int], ...] = ()
+    """What the alarms under the new parameters were, and how many of each (verdicts.py)."""
 
 
 @dataclass(frozen=True)
@@ -204,6 +212,9 @@ def train_one(
                 debounce_before=one.old.debounce_samples,
                 heartbeat_before=one.old.heartbeat_s,
                 borrowed=one.borrowed,
+                left_out=tuple(span for each in sound(one.screened, rules) for span in each.spans),
+                failing=tuple(each for each in one.screened if each.faulty > rules.fault_share_max),
+                verdicts=tuple(sorted(verdicts(one.group, one.new).items())) if after.alarms else (),
             )
         )
     channels = {name: one.new for name, one in learnt.items()}
@@ -223,6 +234,7 @@ class _Learnt:
     name: str
     where: str
     group: Sequence[History]
+    screened: Sequence[Screened]
     borrowed: bool
     old: Params
     new: Params
@@ -249,15 +261,23 @@ def _learn(
     where = f"{target}, channel {name}"
     old: Params = ChannelParams() if current is None else current.params(name)
     borrowed = False
+    screened = _screened(group, rules)
     try:
-        check_enough(where, group, rules)
+        check_enough(where, screened, rules)
     except TrainingRefused:
+        if any(one.spans for one in screened):
+            raise  # a board whose sensor fails stays refused: faults are nobody else's affair
         group = list(_of_its_class(target, name, group, histories))
-        check_enough(where, group, rules)
+        screened = _screened(group, rules)
+        check_enough(where, screened, rules)
         borrowed = True
-    new = fit([history.recent(rules.history_days) for history in group], old, rules)
+    new = fit([one.history for one in sound(screened, rules)], old, rules)
     goal = goals.get(name) or goals.get("") or DEFAULT_GOALS.get(name) or DEFAULT_GOALS[""]
-    return _Learnt(name, where, group, borrowed, old, new, goal, old.delay_s if delay_s is None else delay_s)
+    return _Learnt(name, where, group, screened, borrowed, old, new, goal, old.delay_s if delay_s is None else delay_s)
+
+
+def _screened(group: Sequence[History], rules: Rules) -> list[Screened]:
+    return [screen(history.recent(rules.history_days)) for history in group]
 
 
 def _give_heartbeat(learnt: Mapping[str, _Learnt], silence: Silence) -> int:
@@ -284,13 +304,9 @@ def _reports_by_itself(one: _Learnt) -> float:
 def _of_its_class(
     target: str, channel: str, group: Sequence[History], histories: Sequence[History]
 ) -> Sequence[History]:
-    """Cold start: what a board of too short a history can be trained on, all of its class; else its own.
-
-    Faults are nobody else's affair: a board whose sensor fails stays refused.
-    """
+    """Cold start: what a board of too short a history can be trained on, all of its class; else its own."""
     label = group[0].device_class
-    failing = any(fault for history in group for run in history.runs for fault in run.fault)
-    if not target.startswith("device:") or label is None or failing:
+    if not target.startswith("device:") or label is None:
         return group
     return [history for history in histories if history.device_class == label and history.channel == channel]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from host_tools.comparing import said, unit_of
+from host_tools.screening import in_words
 from host_tools.train import ChannelResult, TrainedModel
 
 
@@ -18,13 +19,31 @@ def _channel(trained: TrainedModel, channel: ChannelResult) -> list[str]:
         f"  {channel.name}, {channel.devices} board(s){', borrowed from the class' if channel.borrowed else ''}, "
         f"{new.days:.1f} days: "
         f"messages a sensor-day {old.messages_per_day:.1f} -> {new.messages_per_day:.1f}, "
-        f"alarms {old.alarms} -> {new.alarms}, "
+        f"alarms {old.alarms} -> {new.alarms}{_verdicts(channel)}, "
         f"largest error {old.max_error_milli / 1000:g} -> {new.max_error_milli / 1000:g}",
         f"    predictor {channel.reporting}: {new.messages} reports of {new.samples} samples "
         f"({100 * new.messages / max(1, new.samples):.2f} %); plain send-on-delta with the same bound "
         f"{channel.plain.messages}",
         f"    {_delay(trained, channel)}",
+        *_not_learnt(channel),
     ]
+
+
+def _verdicts(channel: ChannelResult) -> str:
+    return " (" + ", ".join(f"{count} {kind}" for kind, count in channel.verdicts) + ")" if channel.verdicts else ""
+
+
+def _not_learnt(channel: ChannelResult) -> list[str]:
+    """Which samples taught nothing, and why."""
+    found = []
+    if channel.left_out:
+        found.append(f"    left out as sensor faults: {in_words(channel.left_out)}")
+    for one in channel.failing:
+        found.append(
+            f"    not learnt from, since its sensor fails {100 * one.faulty:.0f} % of the time: {one.history.device}, "
+            f"{in_words(one.spans)}"
+        )
+    return found
 
 
 def _delay(trained: TrainedModel, channel: ChannelResult) -> str:

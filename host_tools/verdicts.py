@@ -12,7 +12,12 @@ those who look at alarms later. A sensor that drifts slowly looks like a room th
 
 from __future__ import annotations
 
-from host_tools.history import Run
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Sequence
+
+from host_tools.history import History, Params, Run, replay_run
+from isocore.record import HIGH_ON, LOW_ON, RATE_ON
 
 POWER_ON_MILLI = 85_000
 SPIKE_SAMPLES = 2
@@ -30,13 +35,33 @@ def verdict(run: Run, row: int, kind: str, limit_milli: int) -> str:
     jump = run.value[row] - before
     if run.value[row] == POWER_ON_MILLI and abs(jump) > POWER_ON_MILLI // 10:
         return POWER_ON
+    if spike_samples(run, row, before):
+        return SPIKE
+    # The alarm at a spike's return: the sample before was the spike, and what was before it is as now.
+    return SPIKE if _returned(run, row, jump) else ROOM
+
+
+def verdicts(group: Sequence[History], params: Params) -> Counter[str]:
+    """What the alarms were that a board with these parameters makes of histories."""
+    limits = {HIGH_ON: ("high", params.high_on_milli), LOW_ON: ("low", params.low_on_milli), RATE_ON: ("rate", 0)}
+    return Counter(
+        verdict(run, bisect_left(run.t_ms, t_ms), *limits[kind])
+        for history in group
+        for run in history.runs
+        for t_ms, kind, _ in replay_run(run, params).alarms
+        if kind in limits
+    )
+
+
+def spike_samples(run: Run, row: int, before: int) -> int:
+    """How many samples from `row` on are a spike away from `before`, the value that was; 0: they are none."""
+    jump = abs(run.value[row] - before)
     for later in range(row + 1, min(row + 1 + SPIKE_SAMPLES, len(run.t_ms))):
         if run.t_ms[later] - run.t_ms[row] > SPIKE_MS:
             break
-        if not run.fault[later] and 2 * abs(run.value[later] - before) < abs(jump):
-            return SPIKE
-    # The alarm at a spike's return: the sample before was the spike, and what was before it is as now.
-    return SPIKE if _returned(run, row, jump) else ROOM
+        if not run.fault[later] and 2 * abs(run.value[later] - before) < jump:
+            return later - row
+    return 0
 
 
 def _returned(run: Run, row: int, jump: int) -> bool:

@@ -14,6 +14,7 @@ from itertools import chain, pairwise
 from host_tools import fitting
 from host_tools.fitting import USUAL, Rules
 from host_tools.history import DAY_MS, History, Params, Run
+from host_tools.screening import without_spikes
 from isocore.filter import ChannelFilter
 from isocore.model import ChannelParams
 from isocore.record import HIGH_ON, LOW_ON, RATE_ON
@@ -71,7 +72,7 @@ def _walk_run(history: History, run: Run, row: int, rules: Rules, days_min: floa
                 kind = channel.kinds[k]
                 if kind in ALARMS:
                     yield Alarm(row + i, run.t_ms[i], ALARMS[kind], channel.values[k], _limit(params, kind))
-        days.append(_remember(run, at, end))
+        days.append(_remember(history, run, at, end))
         del days[: -round(rules.history_days)]
         at = end
 
@@ -96,8 +97,8 @@ def _arm(params: Params, days: list[_Day], history: History, rules: Rules) -> No
     params.rate_limit_milli_min = fitting.rate_limit(steepest, len(steepest), history.period_ms, rules)
 
 
-def _remember(run: Run, at: int, end: int) -> _Day:
-    part = Run(run.t_ms[at:end], run.value[at:end], run.fault[at:end])
+def _remember(history: History, run: Run, at: int, end: int) -> _Day:
+    part = without_spikes(history, Run(run.t_ms[at:end], run.value[at:end], run.fault[at:end]))
     good = [value for value, fault in zip(part.value, part.fault, strict=True) if not fault]
     differences = sorted(abs(b - a) for a, b in pairwise(good))
     steepest = max(fitting.steepest_by_day([part]).values(), default=0)

@@ -1,8 +1,9 @@
-"""The tables of docs/training.md: `python tests/host_tools/training_figures.py TRACES [settings]`.
+"""The tables of docs/training.md: `python tests/host_tools/training_figures.py TRACES [settings|faults]`.
 
 Without `settings`, the training table on the recordings in TRACES (nab, occupancy, suthaharan): what boards send and
 alarm under the defaults and under the trained model. With it, every setting of the limits that was tried: false alarms
-in ordinary years, which are what a setting is chosen by, and the scores on nab, which are not.
+in ordinary years, which are what a setting is chosen by, and the scores on nab, which are not. With `faults`, how far
+injected sensor faults move the limits.
 """
 
 from __future__ import annotations
@@ -14,12 +15,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "firmware")]
 
-from host_tools import convert, labels, ordinary, scoring, walkforward  # noqa: E402
+from host_tools import convert, fitting, labels, ordinary, scoring, screening, walkforward  # noqa: E402
 from host_tools.errors import TrainingRefused  # noqa: E402
 from host_tools.fitting import Rules  # noqa: E402
-from host_tools.history import History, from_traces  # noqa: E402
+from host_tools.history import History, Params, from_traces  # noqa: E402
 from host_tools.traces import load_traces  # noqa: E402
 from host_tools.train import train_one  # noqa: E402
+from isocore.model import ChannelParams  # noqa: E402
+from tests.support import failures  # noqa: E402
 
 SEEDS = (1, 2)
 SETTINGS = (
@@ -89,6 +92,50 @@ def _row(history: History) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
+FAULT_SEEDS = range(5)
+
+
+def faults(folders: Sequence[Path], out: Path) -> None:
+    """How far injected sensor faults move limits, by recording and by simulated weeks: the furthest of five seeds, in
+    units of the channel: against the clean history / against it without the hours that the faults took."""
+    print("| board, channel | " + " | ".join(failures.FAULTS) + " |")
+    print("|" + "---|" * (1 + len(failures.FAULTS)))
+    recorded = [
+        history
+        for converted in convert.convert(folders, out)
+        for history in from_traces(load_traces([converted.path], lambda _: None).values())
+    ]
+    for history in (*recorded, *(ordinary.year(kind, 50, 28) for kind in ordinary.KINDS)):
+        clean = _fitted(history)
+        cells = []
+        for kind in failures.FAULTS:
+            worst = [0, 0]
+            refused = 0
+            for seed in FAULT_SEEDS:
+                faulty, put = failures.with_faults(history, kind, seed)
+                try:
+                    trained = _fitted(faulty)
+                except TrainingRefused:
+                    refused += 1
+                    continue
+                for n, other in enumerate((clean, _fitted(failures.without(history, put)))):
+                    worst[n] = max(worst[n], _apart(trained, other))
+            cells.append(f"{worst[0] / 1000:g} / {worst[1] / 1000:g}" + (f", {refused} refused" if refused else ""))
+        unit = "%RH" if history.channel == "humidity" else "°C"
+        print(f"| {history.device}, {history.channel}, {unit} | " + " | ".join(cells) + " |", flush=True)
+
+
+def _fitted(history: History) -> Params:
+    screened = screening.screen(history.recent(fitting.USUAL.history_days))
+    fitting.check_enough(history.device, [screened], fitting.USUAL)
+    return fitting.fit([screened.history], ChannelParams(), fitting.USUAL)
+
+
+def _apart(one: Params, other: Params) -> int:
+    pairs = ((getattr(one, name), getattr(other, name)) for name in ("high_on_milli", "low_on_milli"))
+    return max(abs(a - b) for a, b in pairs if a is not None and b is not None)
+
+
 def main(arguments: Sequence[str]) -> None:
     """See the file's docstring."""
     if not arguments:
@@ -100,7 +147,8 @@ def main(arguments: Sequence[str]) -> None:
     import tempfile
 
     with tempfile.TemporaryDirectory() as out:
-        table([folder / name for name in ("nab", "occupancy", "suthaharan")], Path(out))
+        show = faults if "faults" in arguments[1:] else table
+        show([folder / name for name in ("nab", "occupancy", "suthaharan")], Path(out))
 
 
 if __name__ == "__main__":
