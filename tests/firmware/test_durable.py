@@ -33,6 +33,15 @@ def test_no_cut_repeats_a_boot_number_or_leaves_the_board_without_its_model(
     assert int(figures["model_cuts"]) >= 30
 
 
+@pytest.mark.micropython
+def test_no_cut_tears_the_crash_log_or_the_copy_of_a_good_configuration(run_micropython: RunMicroPython) -> None:
+    """A log that is written while the power goes keeps its former entries, also where it begins a new file."""
+    printed = run_micropython(HERE / "crash_cuts.py", FIRMWARE, HERE, heap_bytes=512 * 1024)
+    figures = dict(pair.split("=") for pair in printed.split())
+    assert int(figures["log_cuts"]) >= 60
+    assert int(figures["good_cuts"]) >= 12
+
+
 def test_boot_numbers_rise_whatever_is_left_of_the_files(tmp_path: Path) -> None:
     paths = (str(tmp_path / "a"), str(tmp_path / "b"))
     assert [bootcount.next_boot(1, paths)[0] for _ in range(4)] == [1, 2, 3, 4]
