@@ -28,7 +28,6 @@ MODEL_FOLDER = "/model"
 MESSAGE_BYTES_MAX = 4096 + 128  # a model container and its topic: the largest message that is taken
 _EPOCH_BASE_UNIX_S = const(1735689600)
 _FIGURES_MS = const(1000)  # network time between looks at the slow figures (free heap walks the heap)
-_HEALTHY_S = const(600)  # uptime after which earlier crashes are forgotten
 _PROOF_S = const(30)  # uptime after which a new slot that takes readings has proved itself
 _JUDGE_S = const(10)  # between looks at whether it has, and whether safe mode is over
 _NEVER_S = const(0x3FFFFFFF)
@@ -332,7 +331,7 @@ class Node:
         if self.safe:
             if (self.models.applied and self.link.is_told()) or now_s >= crash.stay_s():
                 self.restart(crash.on_leaving)
-        elif not self._judged and now_s >= _HEALTHY_S:
+        elif not self._judged and now_s >= crash.HEALTHY_S:
             self._judged = True
             self.crashes = 0
             crash.on_healthy()
@@ -342,7 +341,7 @@ class Node:
             lazy.forget("isonode.config")
         if self.safe or self._slot_trial:
             return now_s + _JUDGE_S
-        return _NEVER_S if self._judged else _HEALTHY_S
+        return _NEVER_S if self._judged else crash.HEALTHY_S
 
     def restart(self, announce=crash.on_planned):
         """A planned reset: everything is durable first. Returns, with nothing done, where flash does not take it."""

@@ -18,6 +18,7 @@ CONFIG_PATH = "/config.json"
 LOG_BYTES_MAX = 2048  # then it becomes crash.old, and what was crash.old is gone
 ENTRY_BYTES_MAX = 1024  # of one traceback: both files together stay within 2 * (LOG + ENTRY) bytes
 SAFE_AFTER = 5
+HEALTHY_S = 600  # uptime after which earlier crashes are forgotten
 _STAY_S = 3600  # in safe mode, before the whole application is tried again; doubles each time, up to 16 h
 _STAYS_MAX = 4
 _HOLD_OFF_MS_MAX = 60000

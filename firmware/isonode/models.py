@@ -36,7 +36,7 @@ _SIGNATURE_BYTES = const(64)
 _CONTAINER_BYTES_MAX = const(4096)
 _PIECE_BYTES = const(256)
 _STATE = "<BBBBIII32s32s"  # in force, on trial, boots in trial, reason; sequences in force, on trial, reverted; digests
-_REASONS = ("", "unhealthy", "no_ack", "reboots", "slot", "crash")
+REASONS = ("", "unhealthy", "no_ack", "reboots", "slot", "crash")
 
 
 def _read(path):
@@ -228,7 +228,8 @@ class Models:
         """A container came, as bytes or a memoryview. Returns True when it now runs on trial; else the old one stays.
 
         Takes up to 0.7 s on an ESP32 (the signature) and some 34 KB of garbage. The container that runs, or was refused
-        last, is recognised and ignored, so a retained message costs nothing at every reconnect.
+        or reverted last, is recognised and ignored, so a retained message costs nothing at every reconnect, and what a
+        board says of it stays.
         """
         digest = hashlib.sha256(container).digest()
         running = self._trial if self._trial != _NONE else self._force
@@ -420,9 +421,10 @@ class Models:
         sequence = self._trial_sequence
         digest = self._digests[self._trial]
         self._reverted_sequence = sequence
+        self._refused_id = digest
         self._trial = _NONE
         self._trial_sequence = 0
-        self._reason = _REASONS.index(reason)
+        self._reason = REASONS.index(reason)
         self._try_save()
         self.current = None if self._standing_by else self._stored(self._force)
         self._report("reverted", sequence, digest, reason)

@@ -21,8 +21,9 @@ from array import array
 from micropython import const
 
 from isocore.record import LOST
-from isonode import hal, rtc
+from isonode import crash, hal, rtc
 from isonode.health import COUNTERS
+from isonode.models import REASONS
 
 _MAGIC = const(0x31505349)  # "ISP1"
 # magic, boot, fresh, next seq, hurry seq, floor boot, floor seq, uptime s, due s, epoch s, wall s, sleep ms,
@@ -37,10 +38,16 @@ _SLEEP_MS_MIN = const(50)
 _LATE_S_MAX = const(120)  # a wall clock that says more than this beyond the sleep was set meanwhile
 
 
+# Parts of a filter that the model in force does not tell: a wait that began under the model before it.
+_WAITS = ("_delay", "_other_delay")
+
+
 def _integers(thing, out):
-    """All integers of an object and of the objects in it, in the order of their names."""
+    """All integers of an object and of the objects in it, in the order of their names; of a wait, its kind first."""
     for name in sorted(thing.__dict__):
         value = getattr(thing, name)
+        if name in _WAITS:
+            out.append(0 if value is None else 2 if hasattr(value, "_enough") else 1)
         if isinstance(value, (bool, int)):
             out.append(int(value))
         elif hasattr(value, "__dict__") and name != "params":
@@ -51,12 +58,28 @@ def _integers(thing, out):
 def _fill(thing, values):
     for name in sorted(thing.__dict__):
         value = getattr(thing, name)
+        if name in _WAITS:
+            value = _wait(next(values))
+            setattr(thing, name, value)
         if isinstance(value, bool):
             setattr(thing, name, bool(next(values)))
         elif isinstance(value, int):
             setattr(thing, name, next(values))
         elif hasattr(value, "__dict__") and name != "params":
             _fill(value, values)
+
+
+def _wait(kind):
+    """A wait as `_integers` names it, to be filled."""
+    if kind == 2:
+        from isocore.fit import Fit
+
+        return Fit()
+    if kind == 1:
+        from isocore.delay import Delay
+
+        return Delay()
+    return None
 
 
 # The outbox's RAM lives here as well: boards that never sleep would otherwise carry this code in their heap.
@@ -89,6 +112,13 @@ def _put_back(outbox, seq, kind, channel, value, t_s, t_ms, trend):
     outbox._count += 1
     if kind != LOST:
         outbox._count_in(kind)
+
+
+def _say_reverted(models):
+    """That a trial ended so is told at the next radio: a wake without one has nobody to tell."""
+    digest = models._digests[1 if models._force == 0 else 0]
+    models._refused_id = digest
+    models._report("reverted", models._reverted_sequence, digest, REASONS[models._reason])
 
 
 class Sleeper:
@@ -160,6 +190,7 @@ class Sleeper:
         clock.source = small[5]
         at = self._restore_records(node, state, at, small[6], head)
         node.start(True)
+        node._judged = head[7] >= crash.HEALTHY_S  # in the wake before
         values = iter(array("i", state[at : len(state) - 4]))
         for name in COUNTERS:
             node.counters[name] = next(values)
@@ -167,7 +198,9 @@ class Sleeper:
         counts.acked_reports, counts.acked_events, counts.acked_windows = [next(values) for _ in range(3)]
         counts.evicted_reports, counts.evicted_events, node.models.applied = [next(values) for _ in range(3)]
         good, bad, came, waited_ms, unsaid = [next(values) for _ in range(5)]
-        node.models.resume(good, bad, came, hal.ticks_add(hal.net_ticks_ms(), -min(waited_ms, 1 << 28)), unsaid)
+        if unsaid & 2:
+            _say_reverted(node.models)
+        node.models.resume(good, bad, came, hal.ticks_add(hal.net_ticks_ms(), -min(waited_ms, 1 << 28)), unsaid & 1)
         for one in node.filters:
             _fill(one, values)
         now = clock.advance()
@@ -298,7 +331,10 @@ class Sleeper:
         values += [counts.acked_reports, counts.acked_events, counts.acked_windows]
         values += [counts.evicted_reports, counts.evicted_events, node.models.applied]
         good, bad, came, waited_ms = node.models.progress(hal.net_ticks_ms(), hal.ticks_diff)
-        values += [good, bad, came, min(waited_ms + sleep_ms, 1 << 28), int(node.models.changed)]
+        models = node.models
+        reverted = models.state["state"] == "reverted" and models.state["sequence"] == models._reverted_sequence
+        unsaid = int(models.changed) + (2 if reverted else 0)
+        values += [good, bad, came, min(waited_ms + sleep_ms, 1 << 28), unsaid]
         for one in node.filters:
             _integers(one, values)
         parts = [

@@ -8,16 +8,19 @@ from typing import Any
 
 import pytest
 
+from host_tools import bundle
 from host_tools.keys import signing
 from host_tools.virtual.board import VirtualBoard
 from host_tools.virtual.tap import read_tap
-from isocore import model, record, topics
-from tests.firmware.conftest import Bench, Row
+from isocore import model, record, slot, topics
+from isocore.filter import ChannelFilter
+from tests.firmware.conftest import FIRMWARE, UMQTT, Bench, Row
 from tests.firmware.test_board import DEADLINE_S, MINUTE_MS, gapless, seqs
 from tests.support.ack_gateway import AckGateway
 
 pytestmark = [pytest.mark.micropython, pytest.mark.mosquitto]
 KEY = signing.generate()
+ALARMS = (record.HIGH_ON, record.HIGH_OFF)
 
 
 def container(sequence: int = 1, **limits: int) -> bytes:
@@ -47,39 +50,67 @@ def samples(board: VirtualBoard) -> list[Any]:
     return [row for row in read_tap(board.tap_path) if row.kind == 0] if board.tap_path.exists() else []
 
 
+def as_one_filter(board: VirtualBoard, **limits: int) -> None:
+    """What the board made of its samples, sleeping between them, is what one filter makes that never slept."""
+    params = model.ChannelParams()
+    for name, value in limits.items():
+        setattr(params, name, value)
+    state = ChannelFilter(params)
+    want = []
+    rows = list(read_tap(board.tap_path))
+    for row in rows:
+        if row.kind == 0:
+            count = state.step(row.t_s, row.t_ms, row.value)
+            want += [
+                (state.kinds[i], state.values[i], state.at_s(i, row.t_s), state.at_ms(i, row.t_ms))
+                for i in range(count)
+            ]
+    got = [(row.kind, row.value, row.t_s, row.t_ms) for row in rows if row.kind not in (0, record.BOOT)]
+    assert got == want
+
+
 def test_a_wake_is_no_new_boot_and_nothing_is_said_without_need(bench: Bench, gateway: AckGateway) -> None:
     """A room that does not change: one report, then silence; alarms and their end come at once."""
-    rows: list[Row] = [(i * MINUTE_MS, 9500 if 9 <= i < 12 else 5000, None, "") for i in range(40)]
-    limits = {"high_on_milli": 8000, "high_off_milli": 7000, "error_milli": 5000}
+    rows: list[Row] = [(i * MINUTE_MS, 9500 if 6 <= i < 9 else 5000, None, "") for i in range(40)]
+    limits = {"high_on_milli": 8000, "high_off_milli": 7000, "error_milli": 5000, "debounce_samples": 2}
+    limits |= {"delay_s": 300, "min_interval_s": 3600}  # of reports: no alarm waits for either
     board = sleepy(bench, "sleepy", rows, {"radio_s": 86_400}, **limits)
     board.start()
-    assert board.wait_for(lambda: len(samples(board)) >= 15, DEADLINE_S * 2), board.log
+    assert board.wait_for(lambda: len(samples(board)) >= 13, DEADLINE_S * 2), board.log
     board.stop()
-    assert wakes(board) >= 11 and board.event_counts["crash"] == 0
+    assert wakes(board) >= 9 and board.event_counts["crash"] == 0
     times = [row.t_s * 1000 + row.t_ms for row in samples(board)]
     assert {after - before for before, after in pairwise(times)} == {MINUTE_MS}, "the grid goes on through the sleeps"
     assert {row.boot for row in read_tap(board.tap_path)} == {1}
     assert gapless(seqs(gateway, "sleepy", 1))
     assert len(gateway.of_kind(record.BOOT)) == 1
-    # its first sample comes before the first row: the 21 degC of a simulated room are an alarm of their own
-    assert len(gateway.of_kind(record.HIGH_ON)) == len(gateway.of_kind(record.HIGH_OFF)) == 2
+    # its first sample comes before the first row: the 21 degC of a simulated room do not last for two samples
+    assert len(gateway.of_kind(record.HIGH_ON)) == len(gateway.of_kind(record.HIGH_OFF)) == 1
     with gateway.lock:
         metas = len(gateway.retained["sleepy", topics.META])
     assert metas <= 8, "the radio was on for the start and for each alarm and its end, not at every wake"
     assert gateway.last("sleepy", topics.STATUS) == "online", "a sleeping board is not given up"
     assert board.counters["sampled"] == len(samples(board))
+    as_one_filter(board, **limits)
+    with gateway.lock:
+        frames = [frame for frame in gateway.frames if any(one[1] in ALARMS for one in frame.records)]
+    for frame in frames:
+        alarms = [one[4] for one in frame.records if one[1] in ALARMS]
+        assert max(one[4] for one in frame.records) == max(alarms), "sent before the next sample was taken"
 
 
 def test_reports_wait_for_company_and_survive_the_sleeps(bench: Bench, gateway: AckGateway) -> None:
     rows: list[Row] = [(i * MINUTE_MS, 5000 + 300 * (i % 2), None, "") for i in range(60)]
-    board = sleepy(bench, "batch", rows, {"radio_s": 86_400}, error_milli=100, min_interval_s=600)
+    limits = {"error_milli": 100, "min_interval_s": 600, "window_s": 300, "trend_s": 600, "predictor": 2}
+    board = sleepy(bench, "batch", rows, {"radio_s": 86_400}, **limits)
     board.start()
     assert board.wait_for(lambda: len(samples(board)) >= 16, DEADLINE_S * 2), board.log
     board.stop()
     made = [row.seq for row in read_tap(board.tap_path) if row.kind]
     arrived = seqs(gateway, "batch", 1)
     assert gapless(arrived) and gapless(made) and len(made) > 14
-    assert 0 <= len(made) - len(arrived) <= 11, "ten minutes of reports may still wait"
+    assert 0 <= len(made) - len(arrived) <= 11 + 4 * 3, "ten minutes of reports may still wait"
+    as_one_filter(board, **limits)
     with gateway.lock:
         assert len(gateway.retained["batch", topics.META]) <= 6
 
@@ -134,3 +165,79 @@ def test_a_model_is_tried_and_committed_across_sleeps(bench: Bench, gateway: Ack
     board.stop()
     gateway.publish(topic, b"", retain=True)
     assert {row.boot for row in read_tap(board.tap_path)} == {1}
+
+
+def test_a_model_without_an_acknowledgement_is_taken_back_across_sleeps(bench: Bench, gateway: AckGateway) -> None:
+    """Its time runs on while the board sleeps; the former model then runs again, in the same boot."""
+    rows: list[Row] = [(i * MINUTE_MS, 5000 + i, None, "") for i in range(100)]
+    config = bench.config(
+        "unheard",
+        sampling={"period_ms": MINUTE_MS},
+        power={"mode": "deep-sleep", "radio_s": 60, "awake_s": 5},
+        model_keys=[{"id": "ops", "key": KEY.public_key.hex()}],
+        trial_timeout_ms=150_000,
+    )
+    board = bench.board(config, rows, files={"/model/a.bin": container(error_milli=5000)}, speed=20)
+    board.start()
+    assert board.wait_for(lambda: board.counters.get("events_acked", 0) > 0, DEADLINE_S), board.log
+    gateway.answering = False
+    topic = topics.topic("unheard", topics.MODEL_SET)
+    gateway.publish(topic, container(2, error_milli=4000), retain=True)
+
+    def reverted() -> bool:
+        state = gateway.last("unheard", topics.MODEL_STATE) or {}
+        return (state.get("state"), state.get("sequence"), state.get("reason")) == ("reverted", 2, "no_ack")
+
+    assert gateway.wait_for(reverted, DEADLINE_S * 2), gateway.last("unheard", topics.MODEL_STATE)
+    assert wakes(board) >= 2
+    board.stop()
+    gateway.publish(topic, b"", retain=True)
+    assert {row.boot for row in read_tap(board.tap_path)} == {1}
+
+
+@pytest.fixture(scope="module")
+def slots() -> dict[str, bytes]:
+    """The firmware in both slots, the second on trial."""
+    made = bundle.build(FIRMWARE, [UMQTT])
+    files = {f"/{name}/{path}": content for name in "ab" for path, content in made.files.items()}
+    return {**files, "/boot.py": made.loader, "/slot": slot.to_line("b", "a", slot.TRIAL_STARTS).encode()}
+
+
+def in_slots(bench: Bench, device: str, files: dict[str, bytes]) -> VirtualBoard:
+    config = bench.config(device, sampling={"period_ms": 10_000}, power={"mode": "deep-sleep"})
+    bench.master = bench.folder / "empty.img"
+    bench.builder.blank(bench.master)
+    return bench.board(config, [(0, 5000, None, "")], files=files, speed=20)
+
+
+def line_of(bench: Bench, board: VirtualBoard) -> tuple[str, str, int] | None:
+    return slot.parse(bench.builder.read_file(board.flash_path, "/slot").decode())
+
+
+def test_new_firmware_proves_itself_across_sleeps(bench: Bench, gateway: AckGateway, slots: dict[str, bytes]) -> None:
+    """Half a minute of uptime, of which the board slept most: no wake is a start of the trial."""
+    board = in_slots(bench, "prover", slots)
+    board.start()
+    assert board.wait_for(lambda: any("slot b has proved itself" in line for line in board.log), DEADLINE_S), board.log
+    assert wakes(board) >= slot.TRIAL_STARTS - 1
+    board.power_cut()
+    assert line_of(bench, board) == ("b", "a", slot.PROVEN)
+
+
+def test_firmware_that_fails_at_each_wake_is_taken_back(
+    bench: Bench, gateway: AckGateway, slots: dict[str, bytes]
+) -> None:
+    main = slots["/b/main.py"].decode()
+    broken = main.replace("app.main(", "1 / (cause - 4)\n        app.main(")
+    assert broken != main
+    last_start = slot.to_line("b", "a", 1).encode()
+    board = in_slots(bench, "sleepwalker", {**slots, "/b/main.py": broken.encode(), "/slot": last_start})
+    board.start()
+    assert board.wait_for(
+        lambda: any("slot b did not prove itself, back to a" in line for line in board.log), 2 * DEADLINE_S
+    ), board.log
+    starts = wakes(board)
+    assert board.wait_for(lambda: wakes(board) > starts, DEADLINE_S), "the former firmware sleeps and wakes"
+    board.power_cut()
+    assert line_of(bench, board) == ("a", "b", slot.REVERTED)
+    assert starts == 1, "it slept once, and crashed when it woke"
