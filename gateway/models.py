@@ -27,7 +27,13 @@ def check_state(document: Any) -> str:
         raise MessageRejected("model_state", f"model/state: state must be one of {', '.join(STATES)}")
     out: dict[str, Any] = {"sequence": sequence, "state": state}
     for key in ("id", "reason"):
-        text = document.get(key)
-        if isinstance(text, str) and text and text[:_TEXT_MAX].isprintable():
-            out[key] = text[:_TEXT_MAX]
+        text = shown(document.get(key))
+        if text is not None:
+            out[key] = text
     return json.dumps(out)
+
+
+def shown(text: object) -> str | None:
+    """What a receiver takes of a device's text: printable, and cut to size; None: nothing."""
+    cut = text[:_TEXT_MAX] if isinstance(text, str) else ""
+    return cut if cut and cut.isprintable() else None

@@ -12,6 +12,7 @@ import json
 import sqlite3
 
 from gateway.messages import ModelState, NoteIn
+from gateway.models import shown
 from gateway.store import revisions
 
 STATES_MAX = 16
@@ -69,5 +70,6 @@ def states(connection: sqlite3.Connection, first_revision: int, limit: int) -> l
     found = []
     for *place, text in connection.execute(sql, (first_revision, limit)):
         said = json.loads(text)
-        found.append(ModelState._make((*place, said["sequence"], said["state"], said.get("id"), said.get("reason"))))
+        texts = shown(said.get("id")), shown(said.get("reason"))
+        found.append(ModelState._make((*place, said["sequence"], said["state"], *texts)))
     return found

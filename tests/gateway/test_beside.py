@@ -225,7 +225,7 @@ def test_a_store_that_knew_states_before_tells_them_once(tmp_path: Path, cloud: 
     path = tmp_path / "old.db"
     before = next(i for i, step in enumerate(STEPS) if step.name.endswith("_models.sql"))
     with make_store(path, before) as old:
-        text = check_state({"sequence": 7, "state": "committed", "id": "x"})
+        text = json.dumps({"sequence": 7, "state": "committed", "id": "", "reason": "as\nbefore"})
         old.execute("INSERT INTO devices (device, name, model_state) VALUES (1, 'a', ?), (2, 'b', NULL)", (text,))
     old.close()
     site = Site(path)
@@ -235,7 +235,15 @@ def test_a_store_that_knew_states_before_tells_them_once(tmp_path: Path, cloud: 
     take(cloud, site.freeze())
     site.close()
     assert shown(changes(cloud)) == [("a", "committed", 8, 8), ("a", "committed", 7, 7)]
-    assert changes(cloud)[1].since_unix_ms is None
+    assert changes(cloud)[1][4:7] == (None, None, None), "no id, no reason, no time"
+
+
+def test_what_the_gateway_says_of_its_own_sensors_goes_up_too(site: Site, cloud: CloudStore) -> None:
+    text = json.dumps({"sequence": 0, "state": "committed", "id": ""})  # as gateway.local.model has it at first
+    assert site.harness.store.put(NoteIn("gw-1", "model_state", text, START_UNIX_MS), 1, False, 1.0)
+    site.harness.settle()
+    take(cloud, site.freeze())
+    assert shown(current(cloud)) == [("gw-1", "committed", 0, 0)]
 
 
 def test_both_sides_keep_a_bounded_course(site: Site, cloud: CloudStore) -> None:
