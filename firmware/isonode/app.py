@@ -343,11 +343,11 @@ class Node:
             return now_s + _JUDGE_S
         return _NEVER_S if self._judged else crash.HEALTHY_S
 
-    def restart(self, announce=crash.on_planned):
+    def restart(self, announce=None):
         """A planned reset: everything is durable first. Returns, with nothing done, where flash does not take it."""
         if self.outbox.close():
             self.link.close()
-            announce()
+            (announce or crash.on_planned)()
             hal.reset()
 
     def _use_model(self):

@@ -31,7 +31,7 @@ def outbox_days(node):
         per_day = len(node.filters) * 86400000 // node.settings.period_ms
     else:
         return None
-    return capacity_days(node.outbox.capacity_bytes, max(per_day, 1))
+    return capacity_days(node.outbox.store.capacity_bytes, max(per_day, 1))
 
 
 def greet(node):
@@ -41,6 +41,6 @@ def greet(node):
         FIRMWARE,
         node.boot,
         len(node.filters),
-        node.outbox.capacity_bytes // 1024,
+        node.outbox.store.capacity_bytes // 1024,
     )
     print(text if days is None else text + ", %.1f days of every sample" % days)

@@ -74,16 +74,20 @@ def log(error):
     _keep(count() + 1, _CRASHED)
     sys.print_exception(error)
     try:
-        try:
-            if os.stat(LOG_PATH)[6] > LOG_BYTES_MAX:
-                os.rename(LOG_PATH, OLD_PATH)
-        except OSError:
-            pass  # no log yet
-        with open(LOG_PATH, "ab") as file:
-            file.write(_traceback(error))
-            file.flush()
-    except (OSError, MemoryError):
+        _write(error)
+    except (OSError, MemoryError, ImportError):
         pass  # flash full or broken, or no room left: the console had it
+
+
+def _write(error):
+    try:
+        if os.stat(LOG_PATH)[6] > LOG_BYTES_MAX:
+            os.rename(LOG_PATH, OLD_PATH)
+    except OSError:
+        pass  # no log yet
+    with open(LOG_PATH, "ab") as file:
+        file.write(_traceback(error))
+        file.flush()
 
 
 def _traceback(error):

@@ -224,7 +224,6 @@ class Walker:
         """True if the loaded entry reaches past (boot, seq)."""
         return self.boot > boot or (self.boot == boot and self.last > seq)
 
-    @property
     def records(self):
         """Records in the loaded entry."""
         return self.reports + self.events + self.windows + self.lost

@@ -43,7 +43,7 @@ _CHANGE_S = 60
 
 
 class Health:
-    """Decides when a health message is due, on the board's clock, and writes it.
+    """Decides when a health message is due, on the board's clock.
 
     A change is one of the note: why the link last failed, the mode, the channels in fault. A link that fails in turns
     for two reasons, or a sensor with a loose contact, changes it all the time: so at most one message in _CHANGE_S.
@@ -64,12 +64,12 @@ class Health:
         self._last_note = note
         return True
 
-    @staticmethod
-    def message(counters, uptime_s, more):
-        """The message's bytes: counters, uptime and `more` (a dict), without what is None."""
-        body = {"v": 1, "uptime_s": uptime_s}
-        body.update(counters)
-        for name in more:
-            if more[name] is not None:
-                body[name] = more[name]
-        return json.dumps(body).encode()
+
+def message(counters, uptime_s, more):
+    """The message's bytes: counters, uptime and `more` (a dict), without what is None."""
+    body = {"v": 1, "uptime_s": uptime_s}
+    body.update(counters)
+    for name in more:
+        if more[name] is not None:
+            body[name] = more[name]
+    return json.dumps(body).encode()

@@ -36,7 +36,7 @@ def settle(outbox, boot, fresh, top):
     if bootcount.load()[2]:
         return 0  # the flash took no renumbering at this start
     new = boot if top < fresh else boot + top + 1 - fresh
-    if new == boot or not outbox.used_bytes:
+    if new == boot or not outbox.store.used_bytes:
         outbox.boot = new
         try:
             bootcount.save(new, 0)

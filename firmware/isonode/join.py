@@ -21,8 +21,8 @@ def join(walker, data, last, count, key):
     behind = walker.offset
     end = last
     frame = records = None
-    while walker.load() == READY and walker.first == end + 1 and walker.records < _SMALL_BELOW:
-        if (frame is not None and walker.boot != frame.boot) or count + walker.records > _JOINED_MAX:
+    while walker.load() == READY and walker.first == end + 1 and walker.records() < _SMALL_BELOW:
+        if (frame is not None and walker.boot != frame.boot) or count + walker.records() > _JOINED_MAX:
             break
         try:
             if frame is None:
@@ -38,7 +38,7 @@ def join(walker, data, last, count, key):
             break
         records = records + other.records
         end = walker.last
-        count += walker.records
+        count += walker.records()
         walker.skip()
     if end != last:
         try:

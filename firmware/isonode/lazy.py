@@ -26,14 +26,15 @@ def cold(overlay, name, *arguments):
 
 
 def method(owner, name, tables):
-    """What `owner.name` is where that method is in an overlay: what calls it there. Raises AttributeError.
+    """What `name` of an object or a module is where that is in an overlay: what calls it there. Raises AttributeError.
 
-    tables: for each overlay of the class its name, then each method's and what the overlay calls it.
+    owner: (the object,), or () for a module. tables: for each overlay of the class or module its name, then each
+    function's and what the overlay calls it.
     """
     for table in tables:
         for i in range(1, len(table), 2):
             if table[i] == name:
-                return lambda *arguments: cold(table[0], table[i + 1], owner, *arguments)
+                return lambda *arguments: cold(table[0], table[i + 1], *(owner + arguments))
     raise AttributeError(name)
 
 

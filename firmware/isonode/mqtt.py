@@ -8,18 +8,11 @@ micropython-lib's newer interface. Whatever goes wrong with the connection leave
 of ours, no records and no clock.
 """
 
-import sys
-
 from micropython import const
+from umqtt.simple import MQTTClient
 
-for _name in ("socket", "struct", "binascii"):
-    # umqtt.simple 1.3.4 imports the names of old; not every image still has them
-    sys.modules.setdefault("u" + _name, __import__(_name))
-
-from umqtt.simple import MQTTClient  # noqa: E402
-
-from isonode.errors import LinkError, LinkRefused  # noqa: E402
-from isonode.mqtt_reader import (  # noqa: E402
+from isonode.errors import LinkError, LinkRefused
+from isonode.mqtt_reader import (
     CONNACK,
     NOT_YET,
     OUT_OF_PLACE,

@@ -21,9 +21,10 @@ This file must not know the network, the sensors, or how a clock is read.
 
 from isocore.frame import COUNT_MAX, decode, encode
 from isocore.record import BOARD_CHANNEL, FAULT_CLEARED, HIGH_ON, LOST, SMALL_INT_MAX, is_event, is_report
+from isonode.counts import Counts
 from isonode.entries import Batch, lost_frame
 from isonode.ring import Slots
-from isonode.segments import Counts, SegmentStore
+from isonode.segments import SegmentStore
 
 URGENT_RECORDS = 16  # alarm and fault records waiting to be sent ahead; past that the oldest only come in their turn
 _TREND_MAX = 0x7FFF  # i16 in the frame
@@ -74,7 +75,8 @@ class Outbox:
         self._ack_boot = 0  # an ack for a later boot than the floor's, kept until the floor comes there
         self._ack_seq = 0
         self._batch = Batch(max(self.batch_records, min(URGENT_RECORDS, ram_records)))
-        self._store = SegmentStore(root, self._batch, self.counts, segment_bytes, capacity_bytes, block_bytes, key)
+        # what lies on flash; others may read its sizes, and nothing else of it
+        self.store = SegmentStore(root, self._batch, self.counts, segment_bytes, capacity_bytes, block_bytes, key)
 
     # ---- life ----
 
@@ -84,7 +86,7 @@ class Outbox:
         Raises `boot` above any boot found on flash: identities must never repeat. same_boot: a deep sleep
         is over, so records of this boot may lie there.
         """
-        store = self._store
+        store = self.store
         usable = store.open()
         if self.boot < store.boot_last or (self.boot == store.boot_last and not same_boot):
             self.boot = store.boot_last + 1
@@ -97,7 +99,7 @@ class Outbox:
     def close(self):
         """Make everything durable and let go of any file, before a planned reset or deep sleep. False as in `flush`."""
         durable = self.flush()
-        self._store.close()
+        self.store.close()
         return durable
 
     # ---- hot path ----
@@ -220,7 +222,7 @@ class Outbox:
             return False
         if count >= self.batch_records or (count and now_s - self._ring.t_s[self._start] >= self._spill_age_s):
             return self._spill()
-        return self._store.keep_reserve()
+        return self.store.keep_reserve()
 
     def flush_urgent(self):
         """Make alarm and fault records durable, if there are any that are not. False if flash did not take them."""
@@ -236,7 +238,7 @@ class Outbox:
     def _spill(self):
         """Move the oldest records in RAM, one frame's worth, to flash."""
         data, taken = self._seal(0)
-        if not self._store.write(self._batch.header(data), data):
+        if not self.store.write(self._batch.header(data), data):
             return False
         self._start = (self._start + taken) % self._ring.size
         self._count -= taken
@@ -258,8 +260,8 @@ class Outbox:
 
     def floor(self):
         """(boot, seq) of the oldest record held, or of the next one when none is held: nothing before it will come."""
-        self._store.pass_boot(self.boot)
-        return self._store.floor_boot, self._store.floor_seq
+        self.store.pass_boot(self.boot)
+        return self.store.floor_boot, self.store.floor_seq
 
     def next_frame(self, boot, seq, seal=False):
         """The first frame that reaches past (boot, seq): (bytes, boot, first_seq, last_seq), or None.
@@ -271,13 +273,13 @@ class Outbox:
         if boot < floor_boot or (boot == floor_boot and seq < floor_seq - 1):
             boot = floor_boot
             seq = floor_seq - 1
-        found = self._store.next(boot, seq)
+        found = self.store.next(boot, seq)
         if found is not None:
             data = found[0]
             if found[1] == self.boot and self.epoch_s and data[_EPOCH_AT + 2 : _EPOCH_AT + 6] == b"\x00\x00\x00\x00":
                 return self._with_epoch(found)
             return found
-        if self._store.failed or not self._count:
+        if self.store.failed() or not self._count:
             return None
         if boot != self.boot:
             seq = 0
@@ -338,7 +340,7 @@ class Outbox:
 
     def ack(self, boot, seq):
         """The gateway holds everything of `boot` up to `seq`. Returns True if that was news."""
-        store = self._store
+        store = self.store
         store.pass_boot(self.boot)
         if boot == self.boot and seq >= self.next_seq:
             seq = self.next_seq - 1
@@ -361,7 +363,7 @@ class Outbox:
         return True
 
     def _free(self, boot, seq):
-        self._store.ack(seq)
+        self.store.ack(seq)
         if boot != self.boot:
             return
         self.urgent_got(1, seq)
@@ -379,67 +381,17 @@ class Outbox:
 
     # ---- figures ----
 
-    @property
-    def held(self):
-        """Reports, events and window figures held, in RAM and on flash."""
-        return self.counts.reports + self.counts.events + self.counts.windows
-
-    @property
-    def held_reports(self):
-        """Reports held, in RAM and on flash."""
-        return self.counts.reports
-
-    @property
-    def held_events(self):
-        """Events held: alarm, fault and boot records, not LOST."""
-        return self.counts.events
-
-    @property
-    def evicted_reports(self):
-        """Reports given up since this object was made."""
-        return self.counts.evicted_reports
-
-    @property
-    def evicted_events(self):
-        """Events given up since this object was made."""
-        return self.counts.evicted_events
-
-    @property
-    def acked_reports(self):
-        """Reports acknowledged since this object was made."""
-        return self.counts.acked_reports
-
-    @property
-    def acked_events(self):
-        """Events acknowledged since this object was made."""
-        return self.counts.acked_events
-
-    @property
-    def io_errors(self):
-        """Operations on the file system that failed, for want of space not counted."""
-        return self.counts.io_errors
-
-    @property
-    def capacity_bytes(self):
-        """Flash the segments may take; less than asked for when the file system is smaller."""
-        return self._store.capacity_bytes
-
-    @property
-    def used_bytes(self):
-        """Flash the segments take now, in whole blocks."""
-        return self._store.used_bytes
-
     def fill_counters(self, counters):
         """Write the figures that health and the demo report into the dict `counters`."""
         counts = self.counts
-        counters["outbox"] = self.held
+        counters["outbox"] = counts.held()
         counters["acked"] = counts.acked_reports
         counters["events_acked"] = counts.acked_events
         counters["evicted"] = counts.evicted_reports
         counters["events_evicted"] = counts.evicted_events
-        counters["outbox_used_bytes"] = self._store.used_bytes
-        counters["outbox_capacity_bytes"] = self._store.capacity_bytes
-        counters["outbox_segments"] = len(self._store)
+        counters["outbox_used_bytes"] = self.store.used_bytes
+        counters["outbox_capacity_bytes"] = self.store.capacity_bytes
+        counters["outbox_segments"] = len(self.store)
         counters["outbox_writes"] = counts.entries_written
         counters["outbox_compactions"] = counts.compactions
         counters["outbox_no_space"] = counts.no_space

@@ -99,7 +99,7 @@ class Reader:
             answer = self._lost(walker.boot, seq + 1, walker.last)
         else:
             first = data[8] | data[9] << 8 | data[10] << 16 | data[11] << 24
-            if walker.records < _JOIN_BELOW:
+            if walker.records() < _JOIN_BELOW:
                 return self._join(data, first)
             answer = (data, walker.boot, first, walker.last)
         self._boot = walker.boot
@@ -112,9 +112,14 @@ class Reader:
         walker = self._walker
         boot = walker.boot
         last = walker.last
-        count = walker.records
+        count = walker.records()
         walker.skip()
-        if walker.load() == READY and walker.boot == boot and walker.first == last + 1 and walker.records < _JOIN_BELOW:
+        if (
+            walker.load() == READY
+            and walker.boot == boot
+            and walker.first == last + 1
+            and walker.records() < _JOIN_BELOW
+        ):
             from isonode import join
 
             data, last = join.join(walker, data, last, count, self._key)

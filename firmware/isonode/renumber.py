@@ -8,8 +8,8 @@ why the numbers change (identity.py).
 import os
 
 from isocore.frame import decode, encode
+from isonode.counts import Counts
 from isonode.entries import READY, Walker, header, segment_path
-from isonode.segments import Counts
 
 
 def segments(root, first, top):

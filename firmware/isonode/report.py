@@ -8,7 +8,7 @@ import json
 from isocore import __version__ as FIRMWARE
 from isocore import topics
 from isonode import crash, hal, lazy
-from isonode.health import Health
+from isonode.health import message as health_message
 
 FIRMWARE_VERSION = tuple([int(part) for part in FIRMWARE.split(".")])
 
@@ -68,7 +68,7 @@ def health(node):
         "flash_free_bytes": hal.flash_free_bytes(),
         "outbox_days": days,
     }
-    return Health.message(node.counters, node.clock.s, more)
+    return health_message(node.counters, node.clock.s, more)
 
 
 def meta(node):

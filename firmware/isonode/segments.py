@@ -28,47 +28,6 @@ _READ_TRIES = 8  # failed reads in a row before a segment is left out
 _ZEROS = bytes(256)
 
 
-class Counts:
-    """What the outbox holds and what became of the rest. LOST records are not counted: they stand for others."""
-
-    def __init__(self):
-        self.reports = 0  # held now
-        self.events = 0
-        self.windows = 0
-        self.acked_reports = 0
-        self.acked_events = 0
-        self.acked_windows = 0
-        self.evicted_reports = 0
-        self.evicted_events = 0
-        self.evicted_windows = 0
-        self.entries_written = 0
-        self.segments_created = 0
-        self.segments_deleted = 0
-        self.compactions = 0
-        self.no_space = 0
-        self.io_errors = 0
-        self.corrupt = 0  # entries passed over because their bytes were damaged
-
-    def acked(self, reports, events, windows):
-        """Move records from held to acked."""
-        self._leave(reports, events, windows)
-        self.acked_reports += reports
-        self.acked_events += events
-        self.acked_windows += windows
-
-    def evicted(self, reports, events, windows):
-        """Move records from held to evicted."""
-        self._leave(reports, events, windows)
-        self.evicted_reports += reports
-        self.evicted_events += events
-        self.evicted_windows += windows
-
-    def _leave(self, reports, events, windows):
-        self.reports -= reports
-        self.events -= events
-        self.windows -= windows
-
-
 class SegmentStore:
     """The segment files of one folder."""
 
@@ -216,7 +175,6 @@ class SegmentStore:
             return None
         return self._reader.next(boot, seq, self._head)
 
-    @property
     def failed(self):
         """True if the last `next` returned None because a read failed, not because nothing was left."""
         return self._reader.failed

@@ -100,9 +100,9 @@ def _records(outbox):
 def _resume(outbox, next_seq, floor_boot, floor_seq):
     """After `open`: seq goes on, and where nothing lies on flash so does the floor."""
     outbox.next_seq = next_seq
-    if not len(outbox._store):
-        outbox._store.floor_boot = floor_boot
-        outbox._store.floor_seq = floor_seq
+    if not len(outbox.store):
+        outbox.store.floor_boot = floor_boot
+        outbox.store.floor_seq = floor_seq
 
 
 def _put_back(outbox, seq, kind, channel, value, t_s, t_ms, trend):
@@ -252,13 +252,13 @@ class Sleeper:
         node = self._node
         now_s = node.clock.s
         outbox = node.outbox
-        if outbox.held_events and node.link.hurry_seq > self._tried_seq:
+        if outbox.counts.events and node.link.hurry_seq > self._tried_seq:
             return True
         if now_s < self._rest_until_s:
             return False
         if node.fresh or node.models.changed or now_s - self._radio_s >= self._settings.power["radio_s"]:
             return True
-        if outbox.held_events or outbox.used_bytes or (node.models.on_trial and outbox.held):
+        if outbox.counts.events or outbox.store.used_bytes or (node.models.on_trial and outbox.counts.held()):
             return True
         if outbox._count >= self._settings.outbox["spill_records"]:
             return True

@@ -7,6 +7,7 @@ formats or serial ports.
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -19,6 +20,7 @@ LIBRARY_FOLDER = "lib"
 OVERLAYS_FILE = "overlays.toml"  # beside main.py
 BLOCK_BYTES = 4096  # erase block of the boards' flash
 INLINE_BYTES = 512  # littlefs keeps a file up to an eighth of a block inside its folder's metadata
+_OLD_IMPORT = re.compile(r"^( *)import u(\w+) as \2$", re.MULTILINE)
 _HERE = Path(__file__).resolve().parent
 _SIM = _HERE.parent / "virtual" / "sim"
 # The parts of the simulation that offer what a chip and its image offer: their names mean something to others.
@@ -42,7 +44,7 @@ def linked(found: Mapping[str, Path], scratch: Path, scripts: Iterable[str]) -> 
     cold = overlays.read(found[APPLICATION.replace(".", "/") + ".py"].parents[1] / OVERLAYS_FILE)
     chip = _chip_sources()
     kept = kept_names(libraries.values(), chip)
-    made = link(_read(modules), _read(texts), kept, cold, spare=spare_words([*libraries.values(), *chip]))
+    made = link(_of_today(_read(modules)), _read(texts), kept, cold, spare=spare_words([*libraries.values(), *chip]))
     files = {**libraries, **texts}
     for target, text in (*made.files.items(), (NAMES_FILE, to_text(made.names))):
         path = scratch / target
@@ -80,6 +82,11 @@ def _imported(modules: Iterable[Path], libraries: Iterable[str]) -> list[str]:
     nodes = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
     packages = {(node.module or "").partition(".")[0] for node in nodes}
     return [target for target in libraries if target.split("/")[1] in packages]
+
+
+def _of_today(sources: Mapping[str, str]) -> dict[str, str]:
+    """Modules of MicroPython by the names that they have today: `import usocket as socket` is `import socket`."""
+    return {target: _OLD_IMPORT.sub(r"\1import \2", text) for target, text in sources.items()}
 
 
 def _read(files: Mapping[str, Path]) -> dict[str, str]:

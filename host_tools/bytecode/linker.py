@@ -30,7 +30,7 @@ from host_tools.bytecode import overlays
 from host_tools.bytecode.kept import identifiers, words
 from host_tools.bytecode.meetings import meetings
 from host_tools.bytecode.names import Names
-from host_tools.bytecode.program import SHORT_TEXT, Module, Program, Ref
+from host_tools.bytecode.program import SHORT_TEXT, Module, Program, Ref, const_value
 from host_tools.bytecode.rewriter import Rewriter
 from host_tools.bytecode.scopes import bound_names
 from host_tools.bytecode.unit import Statement, Unit
@@ -142,7 +142,8 @@ def _is_unused_method(node: ast.stmt, said: AbstractSet[str]) -> bool:
 def _statements(program: Program, functions: list[overlays.ColdFunction]) -> list[Statement]:
     """All top-level statements, in an order in which what is used comes first, and the functions of overlays."""
     found = []
-    said = _attributes(program, functions) | ({overlays.LOADER.name, overlays.BINDER.name} if functions else set())
+    said = _attributes(program, functions) | {"__getattr__"}
+    said |= {overlays.LOADER.name, overlays.BINDER.name} if functions else set()
     for root in sorted(set(program.unit_of.values())):
         for module in program.members(root):
             for node in module.tree.body:
@@ -196,37 +197,42 @@ def _statement(program: Program, module: Module, node: ast.stmt, root: str, said
 
 
 def _place(program: Program, statements: list[Statement], classes: Mapping[Ref, str]) -> list[Statement]:
-    """The statements that stay, each with its file: functions and tables that only one overlay uses go there.
+    """The statements that stay, each with its file: what the application's does not use itself leaves it for the files
+    that do, overlays and those that are imported for a while.
 
-    A class goes there when it is listed; others may have objects that live on.
+    That holds for functions and values that are the same wherever they are: each such file has its own. A table that
+    can change goes only where one file uses it. A class goes when it is listed; others may have objects that live on.
     """
     defining: dict[Ref, list[Statement]] = {}
     for one in statements:
         for ref in one.defines:
             defining.setdefault(ref, []).append(one)
-    overlay_names = sorted({one.home for one in statements if one.called})
-    by_overlay = {
-        home: _reached(defining, [one for one in statements if one.called and one.home == home])
-        for home in overlay_names
-    }
+    starts: dict[str, list[Statement]] = {}
+    for one in statements:
+        if one.required:
+            starts.setdefault(one.home, []).append(one)
+    by_file = {home: _reached(defining, several) for home, several in sorted(starts.items())}
     living = [
         one
         for one in statements
         if isinstance(one.node, ast.ClassDef)
         and not one.defines & set(classes)
-        and any(id(one) in found for found in by_overlay.values())
+        and any(id(one) in found for found in by_file.values())
     ]
-    resident = _reached(defining, living + [one for one in statements if one.required and not one.called])
+    resident = _reached(defining, living) | by_file.pop(program.application, set())
     placed = []
     for one in statements:
-        users = [home for home in overlay_names if id(one) in by_overlay[home]]
-        if one.shared or not (one.called or id(one) in resident or users):
+        users = [home for home, found in by_file.items() if id(one) in found]
+        if one.shared or not (id(one) in resident or users):
             continue
-        is_application = program.unit_of[one.module.name] == program.application
-        if not one.called and id(one) not in resident and len(users) == 1 and is_application and _is_fixed(one.node):
-            one.home = users[0]
-        placed.append(one)
-    return [each for one in statements for each in ([one] if one in placed else _copies(one, placed))]
+        is_free = one.home == program.application and id(one) not in resident and _is_fixed(one.node)
+        if is_free and (len(users) == 1 or _is_same_everywhere(one.node)):
+            placed += [replace(one, home=home) for home in users]
+        else:
+            placed.append(one)
+    shared = [each for one in statements if one.shared for each in _copies(one, placed)]
+    order = {id(one.node): number for number, one in enumerate(statements)}
+    return sorted([*placed, *shared], key=lambda one: order[id(one.node)])
 
 
 def _reached(defining: Mapping[Ref, list[Statement]], starts: list[Statement]) -> set[int]:
@@ -244,8 +250,6 @@ def _reached(defining: Mapping[Ref, list[Statement]], starts: list[Statement]) -
 
 def _copies(one: Statement, placed: list[Statement]) -> list[Statement]:
     """An import from elsewhere, once for each file that uses it."""
-    if not one.shared:
-        return []
     homes = sorted({user.home for user in placed if user.refs & one.defines})
     return [replace(one, home=home) for home in homes]
 
@@ -253,8 +257,22 @@ def _copies(one: Statement, placed: list[Statement]) -> list[Statement]:
 def _is_fixed(node: ast.stmt) -> bool:
     """True for what is the same each time it is loaded."""
     if isinstance(node, ast.Assign):
-        return isinstance(node.value, ast.Constant | ast.Tuple | ast.Dict | ast.UnaryOp | ast.BinOp)
+        return isinstance(const_value(node.value), ast.Constant | ast.Tuple | ast.Dict | ast.UnaryOp | ast.BinOp)
     return isinstance(node, ast.FunctionDef | ast.ClassDef)
+
+
+def _is_same_everywhere(node: ast.stmt) -> bool:
+    """True for what several files may each have: nothing in it can change."""
+    if isinstance(node, ast.FunctionDef):
+        values: list[ast.expr] = [value for value in (*node.args.defaults, *node.args.kw_defaults) if value]
+        if any(isinstance(each, ast.Global) for each in ast.walk(node)):
+            return False
+    elif isinstance(node, ast.Assign):
+        values = [const_value(node.value)]
+    else:
+        return False
+    made = (each for value in values for each in ast.walk(value))
+    return not any(isinstance(each, ast.Dict | ast.List | ast.Set | ast.Call) for each in made)
 
 
 def _units(program: Program, names: Names, placed: list[Statement]) -> dict[str, Unit]:

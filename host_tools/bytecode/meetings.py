@@ -41,6 +41,8 @@ def meetings(trees: Mapping[str, list[ast.Module]], methods: Mapping[str, list[a
         names = bound_names(tree.body).union(*(n.names for n in ast.walk(tree) if isinstance(n, ast.Global)))
         for name in names:
             found.files.setdefault(name, set()).add(file)
+    for function in methods.get("", ()):  # some module has it still, in a table if not by a stub
+        found.files.setdefault(function.name, set()).add(ANY)
     taken = [node for several in methods.values() for node in several]
     inside = _read_classes(found, [tree for _, tree in modules], methods)
     for root in (*(tree for _, tree in modules), *taken):

@@ -4,7 +4,7 @@
 where it is called from outside its overlay, a stub of its name and arguments stands in its place, which has
 isonode.lazy load the file, call the function and let the file go again when it was not used for a while. A class
 without a base that lost several has one `__getattr__` with a table of them instead: 8 bytes a method, where a stub
-takes 48.
+takes 48; so has a module with a file of its own, for functions that others reach as its attributes.
 Listed methods call each other directly, even where a derived class has one of that name. Functions and tables that only
 one overlay uses move there by themselves, and so do listed classes, whose objects must not outlive the call. The list
 `never` makes no file: what it names is left out of the image.
@@ -144,16 +144,23 @@ def take_out(
     for each in sorted(taken, key=lambda one: one.at):
         class_name = each.ref.name.rpartition(".")[0]
         fits = each.name in said - keyworded and not each.name.startswith("__")
-        if class_name and fits and _asks_nobody(program.modules[each.ref.module], class_name):
+        module = program.modules[each.ref.module]
+        if fits and (
+            _asks_nobody(program, module, class_name, each.name, homes)
+            if class_name
+            else each.name not in _said_by_name(program, module, taken)
+        ):
             tables.setdefault((each.ref.module, class_name), []).append(each)
         elif not class_name or each.name in said or each.name.startswith("__"):
             each.body.insert(min(each.at, len(each.body)), each.stub())
-    for methods in tables.values():
-        if len(methods) < _TABLE_FROM:
-            for each in methods:
-                each.body.insert(min(each.at, len(each.body)), each.stub())
-        else:
-            methods[0].body.append(_table(methods))
+    for owner in [owner for owner, methods in tables.items() if len(methods) < _TABLE_FROM]:
+        for each in tables.pop(owner):
+            each.body.insert(min(each.at, len(each.body)), each.stub())
+    for (name, class_name), methods in tables.items():
+        module = program.modules[name]
+        bases = _bases(program, module, class_name) if class_name else None
+        more = [tables.get(base, []) for base in bases or ()]
+        methods[0].body.append(_table(sum(more, methods), bool(class_name)))
     for each in taken:
         each.body[:] = each.body or [ast.Pass()]
         each.node.name = f"{_MOVED}{each.ref.module}:{each.ref.name}"
@@ -176,11 +183,47 @@ def named(text: object) -> str | None:
     return text.removeprefix(_NAME) if isinstance(text, str) and text.startswith(_NAME) else None
 
 
-def _asks_nobody(module: Module, class_name: str) -> bool:
-    """Whether what the class lacks is nowhere: no base has it, and no `__getattr__` of its own makes it."""
-    found = next(node for node in module.tree.body if isinstance(node, ast.ClassDef) and node.name == class_name)
-    own = {node.name for node in found.body if isinstance(node, ast.FunctionDef)}
-    return not found.bases and "__getattr__" not in own
+def _asks_nobody(program: Program, module: Module, class_name: str, method: str, homes: Mapping[Ref, str]) -> bool:
+    """Whether a method that the class lacks is nowhere: all bases are ours, none has it or had it, and no `__getattr__`
+    of the class or of a base makes it. homes: all that was listed."""
+    family = _bases(program, module, class_name)
+    if family is None:
+        return False
+    for name, base in [(module.name, class_name), *family]:
+        own = {node.name for node in _class(program.modules[name], base).body if isinstance(node, ast.FunctionDef)}
+        if "__getattr__" in own or method in own:
+            return False
+    return not any(Ref(name, f"{base}.{method}") in homes for name, base in family)
+
+
+def _bases(program: Program, module: Module, class_name: str) -> list[tuple[str, str]] | None:
+    """(module, class) of all that a class inherits from, the nearest first; None when one of these is not ours."""
+    found = []
+    for base in _class(module, class_name).bases:
+        ref = Ref(module.name, "")
+        if isinstance(base, ast.Name):
+            ref = module.imports.get(base.id, Ref(module.name, base.id))
+        if ref.name not in program.modules[ref.module].defined:
+            return None
+        further = _bases(program, program.modules[ref.module], ref.name)
+        if further is None:
+            return None
+        found += [(ref.module, ref.name), *further]
+    return found
+
+
+def _class(module: Module, name: str) -> ast.ClassDef:
+    return next(node for node in module.tree.body if isinstance(node, ast.ClassDef) and node.name == name)
+
+
+def _said_by_name(program: Program, module: Module, taken: list[ColdFunction]) -> set[str]:
+    """Names of a module that it or another says itself, and not as attributes of the module; all that it has, when it
+    is merged into another's file, where there is no module to ask."""
+    if program.unit_of.get(module.name) != module.name or module.name == program.application:
+        return set(module.defined)
+    trees = [module.tree, *(one.node for one in taken if one.ref.module == module.name)]
+    found = {node.id for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    return found | {ref.name for one in program.modules.values() for ref in one.imports.values()}
 
 
 def _called_with_keywords(trees: list[ast.AST]) -> set[str]:
@@ -263,15 +306,16 @@ class _Companions(ast.NodeTransformer):
         return node
 
 
-def _table(methods: list[ColdFunction]) -> ast.FunctionDef:
-    """def __getattr__(self, name): return method(self, name, (("cold.overlay", "open", "f3", "close", "f5"), ...))"""
+def _table(methods: list[ColdFunction], of_class: bool) -> ast.FunctionDef:
+    """def __getattr__(self, name): return method((self,), name, (("cold.x", "open", "f3", "close", "f5"), ...))"""
     rows: dict[str, list[ast.expr]] = {}
     for each in methods:
         row = rows.setdefault(each.overlay, [ast.Constant(f"{FOLDER}.{each.overlay}")])
         row += [ast.Constant(_NAME + each.name), ast.Constant(each.called)]
     table = ast.Tuple([ast.Tuple(row, ast.Load()) for row in rows.values()], ast.Load())
-    given = [ast.Name("self", ast.Load()), ast.Name("name", ast.Load()), table]
-    made = ast.parse("def __getattr__(self, name): pass").body[0]
+    owner = ast.Tuple([ast.Name("self", ast.Load())] if of_class else [], ast.Load())
+    given = [owner, ast.Name("name", ast.Load()), table]
+    made = ast.parse(f"def __getattr__({'self, ' if of_class else ''}name): pass").body[0]
     assert isinstance(made, ast.FunctionDef)
     made.body = [ast.Return(ast.Call(ast.Name(_BINDER, ast.Load()), given, []))]
     return made

@@ -126,8 +126,7 @@ class Program:
                     module.constants[target.id] = value
 
     def _constant(self, module: Module, node: ast.expr) -> int | str | None:
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "const":
-            return self._constant(module, node.args[0])
+        node = const_value(node)
         if isinstance(node, ast.Constant):
             if isinstance(node.value, str):
                 return node.value if len(node.value) <= SHORT_TEXT else None
@@ -220,6 +219,13 @@ class Program:
             yield self.modules[name]
 
         yield from visit(root)
+
+
+def const_value(node: ast.expr) -> ast.expr:
+    """What stands in `const(...)`, or the expression itself."""
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "const":
+        return node.args[0]
+    return node
 
 
 def _operands(node: ast.UnaryOp | ast.BinOp) -> list[ast.expr]:

@@ -5,6 +5,7 @@ Also makes the application's pure files importable on CPython: `micropython.cons
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 import types
@@ -32,6 +33,8 @@ if "micropython" not in sys.modules:
     stand_in = types.ModuleType("micropython")
     stand_in.const = lambda value: value  # type: ignore[attr-defined]
     sys.modules["micropython"] = stand_in
+for of_today in ("socket", "struct", "binascii"):  # umqtt.simple 1.3.4 says the names of old, which MicroPython knows
+    sys.modules.setdefault("u" + of_today, importlib.import_module(of_today))
 if str(UMQTT) not in sys.path:
     sys.path.append(str(UMQTT))
 

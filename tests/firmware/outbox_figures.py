@@ -56,7 +56,7 @@ def full(batch, records):
             before = flash.erases
         outbox.append(DELTA, 0, 20000 + i % 100, i * 60, 0)
         outbox.maintain(0)
-    assert outbox.evicted_reports
+    assert outbox.counts.evicted_reports
     outbox.close()
     unmount()
     return (flash.erases - before) * 1000 // records

@@ -25,7 +25,7 @@ def open_outbox(tmp_path: Path) -> Iterator[Open]:
 
     def open_one(boot: int = 1, **more: object) -> Outbox:
         if opened:
-            opened[-1]._store.close()
+            opened[-1].store.close()
         sizes = {
             "ram_records": 16,
             "spill_records": 8,
@@ -40,7 +40,7 @@ def open_outbox(tmp_path: Path) -> Iterator[Open]:
 
     yield open_one
     for outbox in opened:
-        outbox._store.close()
+        outbox.store.close()
 
 
 def fill(outbox: Outbox, model: OutboxModel, count: int, kind: int = DELTA) -> None:
@@ -61,7 +61,7 @@ def test_empty(open_outbox: Open) -> None:
     assert outbox.floor() == (7, 1)
     assert outbox.next_frame(0, 0, seal=True) is None
     assert outbox.next_urgent() is None
-    assert outbox.held == 0
+    assert outbox.counts.held() == 0
     assert outbox.flush()
 
 
@@ -85,7 +85,7 @@ def test_online_nothing_touches_flash(open_outbox: Open, tmp_path: Path) -> None
         outbox.ack(1, seq)
     assert outbox.counts.entries_written == 0
     assert segments(tmp_path) == []
-    assert outbox.acked_reports == 500
+    assert outbox.counts.acked_reports == 500
 
 
 def test_old_records_spill_before_the_batch_is_full(open_outbox: Open) -> None:
@@ -105,7 +105,7 @@ def test_flush_survives_a_power_cycle_and_the_rest_is_bounded(open_outbox: Open)
     fill(outbox, model, 3)
     again = open_outbox(boot=2)
     assert walk(again, model).covered[1] == 20
-    assert again.held == 20
+    assert again.counts.held() == 20
 
 
 def test_boot_rises_above_what_flash_holds(open_outbox: Open) -> None:
@@ -130,8 +130,8 @@ def test_ack_frees_ram_and_whole_segments(open_outbox: Open, tmp_path: Path) -> 
     assert outbox.next_frame(1, 99, seal=True)[2:] == (100, 100)
     assert outbox.ack(1, 100)
     assert segments(tmp_path) == []
-    assert outbox.used_bytes == 0
-    assert outbox.acked_reports == 100
+    assert outbox.store.used_bytes == 0
+    assert outbox.counts.acked_reports == 100
     assert not outbox.ack(1, 100), "no news"
 
 
@@ -167,7 +167,7 @@ def test_ack_of_a_later_boot_frees_nothing_of_an_earlier_one(open_outbox: Open) 
     assert walk(outbox, model).covered == {1: 20, 2: 5}
     assert outbox.ack(1, 20)
     assert outbox.floor() == (2, 6), "the ack that came early counts now"
-    assert outbox.held == 0
+    assert outbox.counts.held() == 0
 
 
 def test_urgent_records_go_ahead_of_a_backlog(open_outbox: Open) -> None:
@@ -210,8 +210,8 @@ def test_reports_are_evicted_before_events(open_outbox: Open) -> None:
         outbox.flush_urgent()
     delivery = walk(outbox, model)
     assert delivery.covered[1] == 400
-    assert delivery.events == 40 and outbox.evicted_events == 0
-    assert delivery.lost == outbox.evicted_reports == 360 - delivery.reports > 0
+    assert delivery.events == 40 and outbox.counts.evicted_events == 0
+    assert delivery.lost == outbox.counts.evicted_reports == 360 - delivery.reports > 0
     newest_lost = max(record[0] for frame in delivery.frames for record in frame.records if record[1] == LOST)
     oldest_report = min(seq for _, seq in delivery.seen if model.records[1, seq][0] == DELTA)
     assert oldest_report > newest_lost, "an older report stayed while a newer one went"
@@ -223,8 +223,8 @@ def test_events_are_evicted_when_nothing_else_is_left(open_outbox: Open) -> None
     fill(outbox, model, 1500, HIGH_ON)
     delivery = walk(outbox, model)
     assert delivery.covered[1] == 1500
-    assert outbox.evicted_events == delivery.lost > 0
-    assert outbox.used_bytes <= outbox.capacity_bytes
+    assert outbox.counts.evicted_events == delivery.lost > 0
+    assert outbox.store.used_bytes <= outbox.store.capacity_bytes
 
 
 def test_evicted_runs_merge_into_one_lost_record(open_outbox: Open, tmp_path: Path) -> None:
@@ -233,7 +233,7 @@ def test_evicted_runs_merge_into_one_lost_record(open_outbox: Open, tmp_path: Pa
     fill(outbox, model, 2000)
     lost = [record for frame in walk(outbox, model).frames for record in frame.records if record[1] == LOST]
     assert len(lost) == 1
-    assert lost[0][3] == lost[0][0] == outbox.evicted_reports
+    assert lost[0][3] == lost[0][0] == outbox.counts.evicted_reports
     assert sum(1 for path in segments(tmp_path) if path.stat().st_size < 200) <= 2, "small remains pile up"
 
 
@@ -257,10 +257,10 @@ def test_eviction_keeps_what_was_acknowledged_out_of_the_count(open_outbox: Open
     outbox.ack(1, 45)  # inside an entry that is not its segment's first
     fill(outbox, model, 900)
     delivery = walk(outbox, model)
-    assert outbox.acked_reports == 45
-    assert delivery.lost == outbox.evicted_reports
-    assert outbox.evicted_reports + delivery.reports == 955
-    assert outbox.acked_reports + outbox.evicted_reports + outbox.held_reports == 1000
+    assert outbox.counts.acked_reports == 45
+    assert delivery.lost == outbox.counts.evicted_reports
+    assert outbox.counts.evicted_reports + delivery.reports == 955
+    assert outbox.counts.acked_reports + outbox.counts.evicted_reports + outbox.counts.reports == 1000
 
 
 def test_interrupted_replacement_is_finished_at_open(open_outbox: Open, tmp_path: Path) -> None:
@@ -277,7 +277,7 @@ def test_interrupted_replacement_is_finished_at_open(open_outbox: Open, tmp_path
     (tmp_path / "outbox" / "9.tmp").write_bytes(b"half")
     again = open_outbox(boot=2)
     assert walk(again, model).covered[1] == outbox.next_seq - 1
-    assert again.held == outbox.held
+    assert again.counts.held() == outbox.counts.held()
     assert not gone[0].exists() and not (tmp_path / "outbox" / "9.tmp").exists()
 
 
@@ -292,7 +292,7 @@ def test_torn_tail_is_left_out_and_never_appended_to(open_outbox: Open, tmp_path
     assert walk(again, model).covered[1] == 8
     fill(again, model, 8)
     assert len(segments(tmp_path)) == 2
-    assert walk(open_outbox(boot=3), model).covered == {1: 8, 2: 8, 3: 0} or again.held == 16
+    assert walk(open_outbox(boot=3), model).covered == {1: 8, 2: 8, 3: 0} or again.counts.held() == 16
 
 
 @pytest.mark.parametrize("at", [0, 7, 30, ENTRY_BYTES + 40])
@@ -304,7 +304,7 @@ def test_damage_in_the_middle_is_told_as_lost(open_outbox: Open, tmp_path: Path,
     data = bytearray(path.read_bytes())
     data[at] ^= 0x10
     path.write_bytes(data)
-    outbox._store.close()
+    outbox.store.close()
     delivery = walk(outbox, model)
     assert delivery.covered[1] == 100
     assert delivery.lost >= 8
@@ -322,7 +322,7 @@ def test_damage_survives_eviction_and_restart(open_outbox: Open, tmp_path: Path)
     data = bytearray(path.read_bytes())
     data[ENTRY_BYTES + 60] ^= 1
     path.write_bytes(data)
-    outbox._store.close()
+    outbox.store.close()
     fill(outbox, model, 300)
     assert outbox.counts.compactions
     assert walk(outbox, model).covered[1] == 400
@@ -337,7 +337,7 @@ def test_foreign_files_are_left_alone(open_outbox: Open, tmp_path: Path) -> None
     (folder / "x.seg").write_text("not a number")
     (folder / "3.seg").write_bytes(b"\xff" * 700)
     outbox = open_outbox()
-    assert outbox.held == 0
+    assert outbox.counts.held() == 0
     assert (folder / "notes.txt").read_text() == "mine"
     assert not (folder / "3.seg").exists(), "what holds no entry makes room"
 
@@ -349,12 +349,12 @@ def test_unusable_flash_leaves_ram(tmp_path: Path) -> None:
     model = OutboxModel()
     fill(outbox, model, 100)
     assert not outbox.flush()
-    assert outbox.io_errors
+    assert outbox.counts.io_errors
     delivery = walk(outbox, model)
     assert delivery.covered[4] == 100
-    assert delivery.lost == outbox.evicted_reports == 100 - delivery.reports
+    assert delivery.lost == outbox.counts.evicted_reports == 100 - delivery.reports
     outbox.ack(4, 100)
-    assert outbox.held == 0
+    assert outbox.counts.held() == 0
 
 
 def test_epoch_learnt_late_is_put_into_frames_of_this_boot_only(open_outbox: Open) -> None:
@@ -403,7 +403,7 @@ def test_kinds_are_counted_apart(open_outbox: Open) -> None:
         outbox.append(kind, 0, 1, 1, 1)
     counters: dict[str, int] = {}
     outbox.fill_counters(counters)
-    assert (outbox.held_reports, outbox.held_events, counters["outbox"]) == (2, 2, 5)
+    assert (outbox.counts.reports, outbox.counts.events, counters["outbox"]) == (2, 2, 5)
     outbox.ack(1, 5)
     outbox.fill_counters(counters)
     assert (counters["acked"], counters["events_acked"], counters["outbox"]) == (2, 2, 0)
@@ -454,6 +454,6 @@ def test_capacity_days_holds_on_a_real_outbox(open_outbox: Open) -> None:
     outbox = open_outbox(ram_records=64, spill_records=32, segment_bytes=4096, capacity_bytes=65536, block_bytes=4096)
     model = OutboxModel()
     promised = int(capacity_days(65536, 24) * 24)
-    while not outbox.evicted_reports:
+    while not outbox.counts.evicted_reports:
         fill(outbox, model, 1)
     assert 0.9 * promised <= outbox.next_seq - 1 <= 1.1 * promised

@@ -73,7 +73,7 @@ def test_what_cannot_be_joined_comes_by_itself(opened: Open, tmp_path: Path) -> 
             assert outbox.flush()
     (segment,) = tmp_path.glob("*.seg")
     whole = bytearray(segment.read_bytes())
-    outbox._store._reader.close()
+    outbox.store._reader.close()
     whole[-1] ^= 0xFF  # the last frame is damaged
     segment.write_bytes(whole)
     seen = []

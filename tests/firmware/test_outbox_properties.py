@@ -96,14 +96,14 @@ class OutboxLife(RuleBasedStateMachine):
         )
         assert self.outbox.open()
         self.boot = self.outbox.boot
-        self.held_at_open = self.outbox.held
+        self.held_at_open = self.outbox.counts.held()
         self.total = 0
         self.acked: dict[int, int] = {}
 
     def teardown(self) -> None:
         isonode.segments.open = builtins.open
         if hasattr(self, "outbox"):
-            self.outbox._store.close()
+            self.outbox.store.close()
         if hasattr(self, "folder"):
             shutil.rmtree(self.folder)
 
@@ -153,7 +153,7 @@ class OutboxLife(RuleBasedStateMachine):
         for boot, last in sorted(walk(self.outbox, self.model, self.KEY).covered.items()):
             if last:
                 self.outbox.ack(boot, last)
-        assert self.outbox.held == 0
+        assert self.outbox.counts.held() == 0
         assert self.outbox.floor() == (self.boot, self.model.appended.get(self.boot, 0) + 1)
 
     @rule(after_bytes=st.integers(0, 700), error=st.sampled_from([errno.EIO, errno.ENOSPC]))
@@ -175,7 +175,7 @@ class OutboxLife(RuleBasedStateMachine):
     def power_cycle(self) -> None:
         before = walk(self.outbox, self.model, self.KEY).covered
         self.files.budget_bytes = None
-        self.outbox._store.close()  # the handles only: what is in RAM is lost
+        self.outbox.store.close()  # the handles only: what is in RAM is lost
         self.open()
         after = walk(self.outbox, self.model, self.KEY).covered
         floor_boot, _ = self.outbox.floor()
@@ -194,8 +194,8 @@ class OutboxLife(RuleBasedStateMachine):
         assert delivery.seen == sorted(delivery.seen)
         if not self.injected:  # the records acknowledged inside the oldest entry are still held
             for delivered, held in (
-                (delivery.reports, self.outbox.held_reports),
-                (delivery.events, self.outbox.held_events),
+                (delivery.reports, self.outbox.counts.reports),
+                (delivery.events, self.outbox.counts.events),
                 (delivery.windows, self.outbox.counts.windows),
             ):
                 assert delivered <= held <= delivered + self.ram_records
@@ -209,14 +209,14 @@ class OutboxLife(RuleBasedStateMachine):
             counts.acked_reports + counts.acked_events + counts.acked_windows
             + counts.evicted_reports + counts.evicted_events + counts.evicted_windows
         )  # fmt: skip
-        assert self.held_at_open + self.total == gone + self.outbox.held
+        assert self.held_at_open + self.total == gone + self.outbox.counts.held()
         assert counts.io_errors == 0
         assert counts.corrupt == 0
 
     @invariant()
     def stays_within_capacity(self) -> None:
         if hasattr(self, "outbox") and not self.injected:
-            assert self.outbox.used_bytes <= self.outbox.capacity_bytes
+            assert self.outbox.store.used_bytes <= self.outbox.store.capacity_bytes
 
 
 class TaggedOutboxLife(OutboxLife):

@@ -203,7 +203,8 @@ def test_overlays_do_the_same_and_take_what_only_they_use(tmp_path: Path) -> Non
 
 
 def test_a_class_that_lost_several_methods_has_a_table_of_them_instead_of_stubs(tmp_path: Path) -> None:
-    """Bound methods, defaults and what is lacking are as before; keywords and classes with a base keep their stubs."""
+    """Bound methods, defaults, bases and what is lacking are as before; what is called with keywords, or stands for a
+    method of the base, keeps its stub."""
     desk = "class Desk:\n    def __init__(self):\n        self.drawers_open = 0\n"
     desk += "    def pull_out(self, count=2):\n        self.drawers_open += count\n        return self.tidy_up()\n"
     desk += "    def tidy_up(self):\n        return self.drawers_open * 10\n"
@@ -211,11 +212,11 @@ def test_a_class_that_lost_several_methods_has_a_table_of_them_instead_of_stubs(
     desk += "    def paint_it(self, colour):\n        return colour + str(self.drawers_open)\n"
     low = "class LowDesk(Desk):\n" + "".join(
         f"    def {name}(self):\n        return {value}\n"
-        for name, value in (("lie_on", 5), ("step_on", 6), ("sit_on", 7))
+        for name, value in (("lie_on", 5), ("step_on", 6), ("sit_on", 7), ("pull_out", 8))
     )
     app = "LIMIT_FOR_SCRIPTS = 3\n" + desk + low + "def main(count):\n    desk = Desk()\n    later = desk.push_in\n"
     app += "    print(desk.pull_out(), desk.pull_out(count), later(1), desk.tidy_up(), desk.paint_it(colour='red'))\n"
-    app += "    low = LowDesk()\n    print(low.lie_on(), low.step_on(), low.sit_on(), low.push_in(1))\n"
+    app += "    low = LowDesk()\n    print(low.lie_on(), low.step_on(), low.sit_on(), low.push_in(1), low.pull_out())\n"
     app += "    try:\n        desk.nothing_here\n    except AttributeError as error:\n        print('lacks it')\n"
     sources = {"isonode/lazy.py": LAZY.read_text(), "node/__init__.py": "", "node/app.py": app}
     cold = {
@@ -224,13 +225,51 @@ def test_a_class_that_lost_several_methods_has_a_table_of_them_instead_of_stubs(
             "node.app:Desk.paint_it",
             "node.app:LowDesk.step_on",
             "node.app:LowDesk.sit_on",
+            "node.app:LowDesk.pull_out",
         ],
         "loft": ["node.app:Desk.push_in", "node.app:Desk.tidy_up", "node.app:LowDesk.lie_on"],
     }
     made = linked(sources, cold).files
     assert run(tmp_path / "linked", dict(made)) == run(tmp_path / "sources", sources)
-    assert made["node/app.py"].count("def __getattr__(") == 1
-    assert made["node/app.py"].count("'cold.") == 2 + 4  # two rows, and the stubs of paint_it and of LowDesk
+    assert made["node/app.py"].count("def __getattr__(") == 2
+    assert made["node/app.py"].count("'cold.") == 2 * 2 + 2  # two rows each, and the stubs of paint_it and pull_out
+
+
+def test_a_module_of_its_own_that_lost_several_functions_has_a_table_of_them(tmp_path: Path) -> None:
+    """For whoever reaches them as its attributes; what it calls itself keeps its stub."""
+    port = "import time\n" + "".join(
+        f"def {name}(first, second=2):\n    return first * second + {number}\n"
+        for number, name in enumerate(("lift_it", "lower_it", "swing_it", "brake_it"))
+    )
+    port += "def stop_now(speed):\n    return brake_it(speed)\n"
+    app = "from node import port\nLIMIT_FOR_SCRIPTS = 3\ndef use(crane):\n    return crane.lift_it(1, 5)\n"
+    app += "def main(count):\n    later = port.lower_it\n    print(use(port), later(2), port.swing_it(3, 1))\n"
+    app += "    print(port.stop_now(4), port.brake_it(5))\n"
+    app += "    try:\n        port.nothing_here\n    except AttributeError as error:\n        print('lacks it')\n"
+    sources = {"isonode/lazy.py": LAZY.read_text(), "node/__init__.py": "", "node/app.py": app, "node/port.py": port}
+    cold = {"shed": ["node.port:lift_it", "node.port:lower_it", "node.port:brake_it"], "loft": ["node.port:swing_it"]}
+    made = linked(sources, cold).files
+    assert run(tmp_path / "linked", dict(made)) == run(tmp_path / "sources", sources)
+    assert made["node/port.py"].count("def __getattr__(") == 1
+    assert made["node/port.py"].count("'cold.") == 2 + 1
+
+
+def test_what_only_overlays_and_passing_modules_use_is_theirs(tmp_path: Path) -> None:
+    """A constant or a plain function in each of them; what may change stays in one place."""
+    figures = SOURCES["node/figures.py"] + "from micropython import const\nMAGIC = b'four'\n_BIG = const(1 << 31)\n"
+    figures += (
+        "SEEN = {}\ndef spell(value):\n    SEEN[value] = 1\n    return MAGIC + bytes([value & 1]), _BIG, len(SEEN)\n"
+    )
+    later = SOURCES["node/later.py"] + "from node.figures import spell\ndef spell_it():\n    return spell(2)\n"
+    app = "from node.figures import spell\nLIMIT_FOR_SCRIPTS = 3\ndef one(value):\n    return spell(value)\n"
+    app += "def other(value):\n    return spell(value)\n"
+    app += "def main(count):\n    from node import later\n    print(one(1), other(2), later.spell_it())\n"
+    sources = {**SOURCES, "node/figures.py": figures, "node/later.py": later, "node/app.py": app}
+    made = linked(sources, {"shed": ["node.app:one"], "loft": ["node.app:other"]}).files
+    assert run(tmp_path / "linked", dict(made)) == run(tmp_path / "sources", sources)
+    having = [target for target, text in sorted(made.items()) if "b'four'" in text]
+    assert having == ["cold/loft.py", "cold/shed.py", "node/later.py"]
+    assert [target for target, text in made.items() if "= {}" in text and "lazy" not in target] == ["node/app.py"]
 
 
 def test_a_library_that_the_firmware_imports_is_linked_without_what_must_never_run(tmp_path: Path) -> None:
