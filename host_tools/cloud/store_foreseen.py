@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from bisect import bisect_right
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -18,7 +19,7 @@ from host_tools.cloud.answers import FORESEEN, Alarm, Crossing, Place
 from isocore.record import HIGH_ON, LOW_ON
 
 RUNS_MAX = 1000  # of one analysis that are looked at for one alarm
-LOOKED_AT_MAX = 2000  # rows for one page of history
+LOOKED_AT_MAX = 10_000  # rows for one page
 _REASONS = {HIGH_ON: "high", LOW_ON: "low"}
 _KEY = "gateway = :gateway AND name = :name AND length_s = :length_s"
 _OF = "f.gateway = a.gateway AND f.name = a.name AND f.length_s = a.length_s AND f.start_unix_s = a.start_unix_s"
@@ -40,9 +41,9 @@ _RUNS = f"""
     WHERE a.gateway = :gateway AND a.name = :name AND a.length_s = :length_s AND a.result IS NOT NULL
 """
 _BEGAN = """
-    SELECT min(epoch_unix_ms + uptime_ms) FROM reading INDEXED BY reading_event
+    SELECT epoch_unix_ms + uptime_ms FROM reading INDEXED BY reading_event
     WHERE device = (SELECT id FROM device WHERE name = ?) AND channel = ? AND kind BETWEEN 3 AND 10 AND kind = ?
-    AND epoch_unix_ms IS NOT NULL AND epoch_unix_ms + uptime_ms > ? AND epoch_unix_ms + uptime_ms <= ?
+    AND epoch_unix_ms IS NOT NULL
 """
 _FOR_EVER = 1 << 53
 
@@ -98,6 +99,7 @@ def _named(key: tuple[int, str, int, int]) -> dict[str, Any]:
 def standing(db: sqlite3.Connection, now_unix_ms: int, after: Place, limit: int) -> tuple[list[Alarm], Place | None]:
     """By gateway, analysis and sensor: what the last run of each analysis foresees, unless it is over."""
     found: list[Alarm] = []
+    looked = _Look(db, now_unix_ms)
     place = after or ("", "", 0, "", -1)
     order = "g.name, f.name, f.length_s, f.device, f.channel"
     query = f"{_ROW}{_LATEST}{_OF} WHERE ({order}) > (?, ?, ?, ?, ?) ORDER BY {order} LIMIT ?"
@@ -105,18 +107,19 @@ def standing(db: sqlite3.Connection, now_unix_ms: int, after: Place, limit: int)
     for row in rows:
         sensor, seen = _parts(row)
         place = (row[12], sensor.name, sensor.length_s, sensor.device, sensor.channel)
-        first, times = _back(db, sensor, row[3], seen.kind)
-        alarm = _alarm(db, place, row[12], sensor, first, [seen], times, now_unix_ms, None)
-        if alarm.ended_by is None:
-            found.append(alarm)
-            if len(found) >= limit:
-                return found, place
+        if looked.end(sensor, seen, None) != (None, None):
+            continue
+        first, times = looked.back(sensor, row[3], seen.kind)
+        found.append(looked.alarm(place, row[12], sensor, first, seen, times, None))
+        if len(found) >= limit:
+            return found, place
     return found, place if len(rows) == LOOKED_AT_MAX else None
 
 
 def history(db: sqlite3.Connection, now_unix_ms: int, after: Place, limit: int) -> tuple[list[Alarm], Place | None]:
     """All of them, the latest beginning first."""
     found: list[Alarm] = []
+    looked = _Look(db, now_unix_ms)
     start_s, *rest = after or (_FOR_EVER, "", "", 0, "", -1)
     order = "-f.start_unix_s, g.name, f.name, f.length_s, f.device, f.channel"
     query = (
@@ -127,10 +130,10 @@ def history(db: sqlite3.Connection, now_unix_ms: int, after: Place, limit: int) 
     for row in rows:
         sensor, seen = _parts(row)
         place = (row[3], row[12], sensor.name, sensor.length_s, sensor.device, sensor.channel)
-        if _back(db, sensor, row[3], seen.kind, only_before=True)[1] > 1:
+        if looked.back(sensor, row[3], seen.kind, only_before=True)[1] > 1:
             continue  # it goes on from an earlier run, and is told of with that
-        course, without = _on(db, sensor, row[3], seen)
-        found.append(_alarm(db, place, row[12], sensor, seen, course, len(course), now_unix_ms, without))
+        course, without = looked.on(sensor, row[3], seen)
+        found.append(looked.alarm(place, row[12], sensor, seen, course[-1], len(course), without))
         if len(found) >= limit:
             return found, place
     return found, place if len(rows) == LOOKED_AT_MAX else None
@@ -145,79 +148,87 @@ def _end_unix_ms(start_s: int, length_s: int) -> int:
     return (start_s + length_s) * 1000
 
 
-def _runs(db: sqlite3.Connection, sensor: _Sensor, where: str, start_s: int) -> Iterator[tuple[int, _Seen | None]]:
-    """End of each run's window, and what it foresees of the sensor."""
-    rows = db.execute(f"{_RUNS} AND {where} LIMIT {RUNS_MAX}", sensor._asdict() | {"start_s": start_s})
-    for run_s, *figures in rows:
-        end_unix_ms = _end_unix_ms(run_s, sensor.length_s)
-        yield end_unix_ms, None if figures[2] is None else _Seen(end_unix_ms, *figures)
+class _Look:
+    """At the runs around one, for one page."""
 
+    def __init__(self, db: sqlite3.Connection, now_unix_ms: int) -> None:
+        self._db = db
+        self._now_unix_ms = now_unix_ms
+        self._ons: dict[tuple[str, int, int], list[int]] = {}
 
-def _back(
-    db: sqlite3.Connection, sensor: _Sensor, start_s: int, kind: int, *, only_before: bool = False
-) -> tuple[_Seen, int]:
-    """From a run that foresees it back to the first that did: that one, and how many there are.
+    def back(self, sensor: _Sensor, start_s: int, kind: int, *, only_before: bool = False) -> tuple[_Seen, int]:
+        """From a run that foresees it back to the first that did: that one, and how many there are.
 
-    only_before: look at one run before it, no further.
-    """
-    before = _runs(db, sensor, "a.start_unix_s <= :start_s ORDER BY a.start_unix_s DESC", start_s)
-    _, first = next(before)
-    assert first is not None
-    times = 1
-    for _, seen in before:
-        if seen is None or seen.kind != kind or _began(db, sensor, kind, seen.end_unix_ms, first.end_unix_ms):
-            break
-        first, times = seen, times + 1
-        if only_before:
-            break
-    return first, times
+        only_before: look at one run before it, no further.
+        """
+        before = self._runs(sensor, "a.start_unix_s <= :start_s ORDER BY a.start_unix_s DESC", start_s)
+        _, first = next(before)
+        assert first is not None
+        times = 1
+        for _, seen in before:
+            if seen is None or seen.kind != kind or self._began(sensor, kind, seen.end_unix_ms, first.end_unix_ms):
+                break
+            first, times = seen, times + 1
+            if only_before:
+                break
+        return first, times
 
+    def on(self, sensor: _Sensor, start_s: int, first: _Seen) -> tuple[list[_Seen], int | None]:
+        """From the first run that foresees it on: all that do, and the end of the first after them that does not."""
+        course = [first]
+        for end_unix_ms, seen in self._runs(sensor, "a.start_unix_s > :start_s ORDER BY a.start_unix_s", start_s):
+            if seen is None or seen.kind != first.kind:
+                return course, end_unix_ms
+            if self._began(sensor, first.kind, course[-1].end_unix_ms, end_unix_ms):
+                break
+            course.append(seen)
+        return course, None
 
-def _on(db: sqlite3.Connection, sensor: _Sensor, start_s: int, first: _Seen) -> tuple[list[_Seen], int | None]:
-    """From the first run that foresees it on: all that do, and the end of the first after them that does not."""
-    course = [first]
-    for end_unix_ms, seen in _runs(db, sensor, "a.start_unix_s > :start_s ORDER BY a.start_unix_s", start_s):
-        if seen is None or seen.kind != first.kind:
-            return course, end_unix_ms
-        if _began(db, sensor, first.kind, course[-1].end_unix_ms, end_unix_ms):
-            break
-        course.append(seen)
-    return course, None
+    def end(self, sensor: _Sensor, last: _Seen, without_unix_ms: int | None) -> tuple[int | None, str | None]:
+        """When and by what it is over. last: the last run that foresees it; without: end of the one that does not."""
+        began = self._began(sensor, last.kind, last.end_unix_ms, without_unix_ms or _FOR_EVER)
+        if began is not None:
+            return began, "limit"
+        if without_unix_ms is not None:
+            return without_unix_ms, "off"
+        past = last.past_unix_ms(sensor.length_s)
+        return (past, "passed") if past < self._now_unix_ms else (None, None)
 
+    def alarm(
+        self,
+        place: Place,
+        gateway: str,
+        sensor: _Sensor,
+        first: _Seen,
+        last: _Seen,
+        times: int,
+        without_unix_ms: int | None,
+    ) -> Alarm:
+        """first, last: of the runs that foresee it; times: how many there are."""
+        earliest_s = last.cross_s if last.earliest_s is None else last.earliest_s
+        crossing = Crossing(
+            sensor.name,
+            last.limit_milli,
+            last.end_unix_ms + 1000 * last.cross_s,
+            last.end_unix_ms + 1000 * earliest_s,
+            None if last.latest_s is None else last.end_unix_ms + 1000 * last.latest_s,
+        )
+        about = (FORESEEN, _REASONS[last.kind], sensor.device, gateway, sensor.channel, last.value_milli, None, None)
+        until, ended_by = self.end(sensor, last, without_unix_ms)
+        return Alarm._make((place, *about, first.end_unix_ms, until, ended_by, times, (), crossing))
 
-def _began(db: sqlite3.Connection, sensor: _Sensor, kind: int, after_unix_ms: int, to_unix_ms: int) -> int | None:
-    """When the board's own alarm of that limit began, the first time within (after, to]."""
-    values = (sensor.device, sensor.channel, kind, after_unix_ms, to_unix_ms)
-    found: int | None = db.execute(_BEGAN, values).fetchone()[0]
-    return found
+    def _runs(self, sensor: _Sensor, where: str, start_s: int) -> Iterator[tuple[int, _Seen | None]]:
+        """End of each run's window, and what it foresees of the sensor."""
+        rows = self._db.execute(f"{_RUNS} AND {where} LIMIT {RUNS_MAX}", sensor._asdict() | {"start_s": start_s})
+        for run_s, *figures in rows:
+            end_unix_ms = _end_unix_ms(run_s, sensor.length_s)
+            yield end_unix_ms, None if figures[2] is None else _Seen(end_unix_ms, *figures)
 
-
-def _alarm(
-    db: sqlite3.Connection,
-    place: Place,
-    gateway: str,
-    sensor: _Sensor,
-    first: _Seen,
-    course: list[_Seen],
-    times: int,
-    now_unix_ms: int,
-    without_unix_ms: int | None,
-) -> Alarm:
-    """course: its runs, of which the last counts. without: end of the run that foresees it no more."""
-    last = course[-1]
-    began = _began(db, sensor, last.kind, last.end_unix_ms, without_unix_ms or _FOR_EVER)
-    until, ended_by = (None, None) if without_unix_ms is None else (without_unix_ms, "off")
-    if began is not None:
-        until, ended_by = began, "limit"
-    elif until is None and last.past_unix_ms(sensor.length_s) < now_unix_ms:
-        until, ended_by = last.past_unix_ms(sensor.length_s), "passed"
-    latest = None if last.latest_s is None else last.end_unix_ms + 1000 * last.latest_s
-    crossing = Crossing(
-        sensor.name,
-        last.limit_milli,
-        last.end_unix_ms + 1000 * last.cross_s,
-        last.end_unix_ms + 1000 * (last.cross_s if last.earliest_s is None else last.earliest_s),
-        latest,
-    )
-    about = (FORESEEN, _REASONS[last.kind], sensor.device, gateway, sensor.channel, last.value_milli, None, None)
-    return Alarm._make((place, *about, first.end_unix_ms, until, ended_by, times, (), crossing))
+    def _began(self, sensor: _Sensor, kind: int, after_unix_ms: int, to_unix_ms: int) -> int | None:
+        """When the board's own alarm of that limit began, the first time within (after, to]."""
+        key = (sensor.device, sensor.channel, kind)
+        if key not in self._ons:
+            self._ons[key] = sorted(at_unix_ms for (at_unix_ms,) in self._db.execute(_BEGAN, key))
+        ons = self._ons[key]
+        at = bisect_right(ons, after_unix_ms)
+        return ons[at] if at < len(ons) and ons[at] <= to_unix_ms else None

@@ -27,13 +27,12 @@ _OLDER = """
 # Of each gateway the state that began last, and when it heard the device last in any state; of those, one a device.
 _CURRENT = """
     WITH told AS (
-        SELECT m.*, max(m.heard_unix_ms) OVER (PARTITION BY m.device, m.gateway) AS last_unix_ms,
-               row_number() OVER (PARTITION BY m.device, m.gateway ORDER BY m.began DESC) AS nth
-        FROM model m WHERE :device IS NULL OR m.device = (SELECT id FROM device WHERE name = :device)
+        SELECT device, gateway, max(began) AS began, max(heard_unix_ms) AS last_unix_ms FROM model
+        WHERE :device IS NULL OR device = (SELECT id FROM device WHERE name = :device) GROUP BY device, gateway
     ), ranked AS (
-        SELECT told.*, row_number() OVER (
-            PARTITION BY device ORDER BY last_unix_ms DESC NULLS LAST, revision DESC, gateway) AS place
-        FROM told WHERE nth = 1
+        SELECT m.*, t.last_unix_ms, row_number() OVER (
+            PARTITION BY m.device ORDER BY t.last_unix_ms DESC NULLS LAST, m.revision DESC, m.gateway) AS place
+        FROM told t JOIN model m ON m.device = t.device AND m.gateway = t.gateway AND m.began = t.began
     )
     SELECT d.name, g.name, m.sequence, m.state, m.id, m.reason, m.since_unix_ms, m.last_unix_ms, m.began
     FROM ranked m JOIN device d ON d.id = m.device JOIN gateway g ON g.id = m.gateway WHERE m.place = 1
