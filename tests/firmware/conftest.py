@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from host_tools import compiling
 from host_tools.virtual.board import VirtualBoard
 from host_tools.virtual.fleet import VirtualFleet
 from host_tools.virtual.image import BoardFiles, ImageBuilder
@@ -91,6 +92,16 @@ class Bench:
         self.port = port
         self.master = master
         self._fleet = fleet
+
+    def take_sources(self, changes: dict[str, bytes]) -> None:
+        """From here on boards carry the sources as a checkout has them, but for `changes`: linking them would take
+        longer than most tests. Such a board wants 512 KiB of heap."""
+        found = {**compiling.sources(FIRMWARE), **compiling.sources(UMQTT, "lib")}
+        files = {path: file.read_bytes() for path, file in found.items()}
+        assert set(changes) <= set(files), "there is nothing to change"
+        self.master = self.folder / "sources.img"
+        self.builder.blank(self.master)
+        self.builder.write_files(self.master, {**files, **changes})
 
     def config(self, device: str, **changes: Any) -> dict[str, Any]:
         """A fridge with a DS18B20 that is strobed; `changes` replace top-level entries."""

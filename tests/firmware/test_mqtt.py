@@ -10,9 +10,8 @@ from types import ModuleType
 
 import pytest
 
-from host_tools import compiling
 from isocore import topics
-from tests.firmware.conftest import FIRMWARE, Bench
+from tests.firmware.conftest import Bench
 from tests.firmware.fake_net import FakeSocket, packets
 from tests.firmware.test_board import DEADLINE_S, drained, gapless, seqs, wave
 from tests.firmware.test_models import KEY, container
@@ -258,16 +257,9 @@ def test_every_error_of_a_connection_has_one_reason(mqtt: ModuleType, error: Exc
 
 @pytest.mark.micropython
 @pytest.mark.mosquitto
-def test_a_board_delivers_over_the_newer_interface(bench: Bench, gateway: AckGateway, tmp_path: Path) -> None:
-    """A whole board against a real broker: records up, acknowledgements and a model down, over a broken session too.
-
-    From sources as they lie in a checkout: to link them would take longer than all the rest.
-    """
-    files = {path: file.read_bytes() for path, file in compiling.sources(FIRMWARE).items()}
-    files["lib/umqtt/simple.py"] = NEWER.encode()
-    bench.master = tmp_path / "newer.img"
-    bench.builder.blank(bench.master)
-    bench.builder.write_files(bench.master, files)
+def test_a_board_delivers_over_the_newer_interface(bench: Bench, gateway: AckGateway) -> None:
+    """A whole board against a real broker: records up, acknowledgements and a model down, over a broken session too."""
+    bench.take_sources({"lib/umqtt/simple.py": NEWER.encode()})
     config = bench.config("newer", model_keys=[{"id": "ops", "key": KEY.public_key.hex()}], trial_samples=1)
     board = bench.board(config, wave(300), speed=6_000, heap_bytes=512 << 10)
     gateway.publish(topics.topic("newer", topics.MODEL_SET), container(1), retain=True)

@@ -7,11 +7,13 @@ import datetime
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from host_tools.demo.processes import accepts_connections, free_port
 from host_tools.keys import authority
+from host_tools.virtual.board import VirtualBoard
 from isocore import topics
 from tests.firmware.conftest import FIRMWARE, UMQTT, Bench, RunMicroPython
 from tests.firmware.test_board import gapless, seqs, wave
@@ -20,16 +22,17 @@ from tests.support.mosquitto import Mosquitto
 
 pytestmark = [pytest.mark.micropython, pytest.mark.mosquitto]
 DEADLINE_S = 30.0
+EXPIRED = tuple(datetime.datetime(year, 1, 1, tzinfo=datetime.UTC) for year in (2001, 2002))
 SCRIPT = Path(__file__).with_name("tls_refusals.py")
 
 
 class Secured:
     """A broker with a TLS listener that asks for certificates, and a plain one for the gateway's stand-in."""
 
-    def __init__(self, folder: Path, dates: tuple[datetime.datetime, datetime.datetime] | None = None) -> None:
+    def __init__(self, folder: Path, dates: tuple[datetime.datetime, ...] | None = None) -> None:
         """dates: of the broker's certificate, instead of those that outlast every board."""
         self.folder = folder
-        ca = authority.create(folder / "ca", "demo", None)
+        ca = self._ca = authority.create(folder / "ca", "demo", None)
         other = authority.create(folder / "other", "other", None)
         with pytest.MonkeyPatch.context() as patch:
             if dates is not None:
@@ -63,17 +66,30 @@ class Secured:
         ]
         self.broker = Mosquitto(folder / "mosquitto", extra="\n".join(lines) + "\n")
 
+    def renew(self) -> None:
+        """The broker shows a certificate that outlasts every board."""
+        server = self._ca.issue("broker", "broker", ["localhost"])
+        self.broker.kill()
+        (self.folder / "server.pem").write_bytes(server.certificate_pem)
+        (self.folder / "server.key").write_bytes(server.key_pem)
+        self.broker.start()
+        self.wait_until_open()
+
+    def wait_until_open(self) -> None:
+        """The second listener opens after the one that `start` waits for."""
+        answers = accepts_connections(self.plain_port)
+        until = time.monotonic() + DEADLINE_S
+        while not answers() and time.monotonic() < until:
+            time.sleep(0.01)
+
 
 @contextlib.contextmanager
-def running(folder: Path, dates: tuple[datetime.datetime, datetime.datetime] | None = None) -> Iterator[Secured]:
+def running(folder: Path, dates: tuple[datetime.datetime, ...] | None = None) -> Iterator[Secured]:
     for name in ("ca", "other"):
         (folder / name).mkdir()
     made = Secured(folder, dates)
     with made.broker:
-        answers = accepts_connections(made.plain_port)  # the second listener opens after the one that was waited for
-        until = time.monotonic() + DEADLINE_S
-        while not answers() and time.monotonic() < until:
-            time.sleep(0.01)
+        made.wait_until_open()
         yield made
 
 
@@ -105,18 +121,64 @@ def test_a_broker_whose_certificate_is_not_valid_now_is_refused(
         )
 
 
+PATHS = {"ca": "/certs/ca.der", "cert": "/certs/cert.der", "key": "/certs/key.der"}
+
+
+def sealed(bench: Bench, made: Secured, device: str, **spec: Any) -> VirtualBoard:
+    """A board that knows its broker by mutual TLS only."""
+    there = {"host": "127.0.0.1", "port": made.broker.port, "tls": {**PATHS, "host": "localhost"}}
+    files = {path: made.files[Path(path).name] for path in PATHS.values()}
+    return bench.board(bench.config(device, gateway=there), wave(300), files=files, speed=3_000, **spec)
+
+
+def tries(made: Secured) -> int:
+    """TCP connections that the broker took."""
+    return made.broker.log_path.read_text(encoding="utf-8").count("New connection from")
+
+
+def test_a_read_that_may_time_out_would_end_every_session(bench: Bench, secured: Secured) -> None:
+    """What the link must never do, done to it: a raw time-out instead of a socket that does not wait.
+
+    An expired read ends a TLS session for good, on boards and in the simulated socket (DESIGN section 7).
+    """
+    source = (FIRMWARE / "isonode" / "secure.py").read_text(encoding="utf-8")
+    waiting = source.replace("session.setblocking(False)", "sock.settimeout(0.2)")
+    assert waiting != source
+    bench.take_sources({"isonode/secure.py": waiting.encode()})
+    board = sealed(bench, secured, "fridge", heap_bytes=512 << 10)
+    before = tries(secured)
+    board.start()
+    assert board.wait_for(lambda: board.counters.get("sampled", 0) > 100 and tries(secured) > before + 3, DEADLINE_S)
+    assert board.counters["acked"] == 0, "it delivers, so that the simulated socket is kinder than a board's"
+    board.power_cut()
+
+
+def test_a_board_whose_brokers_certificate_ran_out_says_so_and_waits(bench: Bench, tmp_path: Path) -> None:
+    """One boot, samples at their times, and the reason in `health` once the certificate is valid."""
+    with running(tmp_path, EXPIRED) as made:
+        board = sealed(bench, made, "fridge")
+        board.start()
+        assert board.wait_for(lambda: board.counters.get("sampled", 0) > 100, DEADLINE_S), list(board.log)
+        assert board.counters["acked"] == 0
+        made.renew()
+        gateway = AckGateway(made.plain_port)
+        try:
+            assert board.wait_for(lambda: board.counters["acked"] > 0, DEADLINE_S), board.counters
+            said = gateway.last("fridge", topics.HEALTH)
+            assert said["link_error"] == "tls: The certificate validity has expired"
+            board.stop()
+        finally:
+            gateway.close()
+    assert board.boots == 1 and board.counters["missed"] == 0
+
+
 def test_a_board_delivers_over_mutual_tls_and_comes_back(bench: Bench, secured: Secured) -> None:
     gateway = AckGateway(secured.plain_port)
     try:
-        paths = {"ca": "/certs/ca.der", "cert": "/certs/cert.der", "key": "/certs/key.der"}
-        config = bench.config(
-            "sealed",
-            gateway={"host": "127.0.0.1", "port": secured.broker.port, "tls": {**paths, "host": "localhost"}},
-        )
-        files = {path: secured.files[Path(path).name] for path in paths.values()}
-        board = bench.board(config, wave(300), files=files, speed=3_000)
+        board = sealed(bench, secured, "sealed")
         board.start()
         assert board.wait_for(lambda: board.counters.get("acked", 0) > 3, DEADLINE_S), list(board.log)
+        assert board.counters["reconnects"] == 0
         for _ in range(6):  # a session that was not closed would leave no memory for the sixth
             before = board.counters["reconnects"]
             secured.broker.kill()
