@@ -3,7 +3,8 @@
     alarms    event records, at once
     live      the rest, newest data: `live_rows` of them or `live_age_s` old
     backfill  ranges that the live lane left behind because they had grown old while the sink was away
-    windows, models   what is no row (beside.py): windows with runs of analyses, and states of models, when due
+    windows, models   what is no row (beside.py): windows with runs of analyses at once, states of models when
+                      `live_age_s` old, so that those of a fleet go together
 
 Bounds: `slots` batches frozen and unanswered a lane; rows wait in the store, not in memory. It reads and writes through
 the view it is given, and knows neither database nor network.
@@ -12,6 +13,7 @@ the view it is given, and knows neither database nor network.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -110,6 +112,7 @@ class Batcher:
         self._wall_s = wall_s
         self._select = Selector(policies, self._info)
         self._beside = {source.lane: source for source in beside}
+        self._due_s = dict.fromkeys(self._beside, -math.inf)  # what was there before is due at once
         self._wake = threading.Event()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -151,14 +154,17 @@ class Batcher:
                 self._wake.set()  # to set its alarm clock
             full = self._head_row - self._cursors.get(LANE_LIVE, 1) + 1 >= min(self._policy.live_rows, self._rows_max)
         if news.models:
-            self.due(LANE_MODELS)
+            self.due(LANE_MODELS, self._policy.live_age_s)
         if news.events or (full and self._in_flight[LANE_LIVE] < self._policy.slots[LANE_LIVE]):
             self._wake.set()
 
-    def due(self, lane: str) -> None:
-        """A lane without rows has something to send; returns at once."""
-        if lane in self._beside:
-            self._beside[lane].due = True
+    def due(self, lane: str, in_s: float = 0.0) -> None:
+        """A lane without rows has something to send, or will have by then; returns at once."""
+        source = self._beside.get(lane)
+        if source is not None:
+            with self._lock:
+                self._due_s[lane] = min(self._due_s[lane] if source.due else math.inf, self._clock_s() + in_s)
+            source.due = True
             self._wake.set()
 
     def tune(self, policy: Policy, policies: Sequence[UploadPolicy] = ()) -> None:
@@ -216,9 +222,10 @@ class Batcher:
 
     def _due_in_s(self) -> float:
         with self._lock:
-            if self._live_since_s is None or not self._free(LANE_LIVE):
-                return _IDLE_S
-            return max(0.0, self._live_since_s + self._policy.live_age_s - self._clock_s())
+            due_s = [self._due_s[lane] for lane, source in self._beside.items() if source.due and self._free(lane)]
+            if self._live_since_s is not None and self._free(LANE_LIVE):
+                due_s.append(self._live_since_s + self._policy.live_age_s)
+            return max(0.0, min(due_s, default=math.inf) - self._clock_s()) if due_s else _IDLE_S
 
     def _step(self, lane: str) -> bool:
         """Freeze one batch of a lane if one is due. True when there may be more."""
@@ -304,15 +311,17 @@ class Batcher:
 
     def _step_beside(self, lane: str) -> bool:
         source = self._beside.get(lane)
-        made = source.make(self._policy.backfill_rows) if source is not None and source.due else None
-        if source is None or made is None:
+        if source is None or not source.due or self._clock_s() < self._due_s[lane]:
+            return False
+        made = source.make(self._policy.backfill_rows)
+        if made is None:
             return False
         number = self._next_number()
         # Row ids are the readings'; a batch without any stands at 0, and its rows are what it holds instead.
         if number is None or not self._freeze(
             lane, number, (0, 0), made.size, (), made.document(number), made.next_revision, Unsent()
         ):
-            source.due = True
+            self.due(lane, _AGAIN_S)
             return False
         made.frozen()
         return True

@@ -100,7 +100,7 @@ class WindowSource:
 
 
 class ModelSource:
-    """What devices say of their models, as soon as they say it."""
+    """What devices say of their models."""
 
     lane = LANE_MODELS
 

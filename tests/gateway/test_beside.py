@@ -39,9 +39,11 @@ from tests.support.board_client import wait_for
 class Site:
     """One gateway's store and the lane of its models, stepped by the test; what is frozen waits in `frozen`."""
 
-    def __init__(self, path: Path, name: str = "gw-1") -> None:
+    def __init__(self, path: Path, name: str = "gw-1", live_age_s: float = 0.0) -> None:
         self.path = path
         self.name = name
+        self.live_age_s = live_age_s
+        self.clock_s = 50.0
         self.now_s = START_UNIX_MS / 1000
         self.frozen: list[Batch] = []
         self.begin()
@@ -56,11 +58,12 @@ class Site:
             self.name,
             self.reader,
             self.harness.store,
-            Policy(1000, 1e9, 1000, 1e9, {LANE_MODELS: 1000}),
+            Policy(1000, self.live_age_s, 1000, 1e9, {LANE_MODELS: 1000}),
             lambda: ("gzip", lambda data: gzip.compress(data, mtime=0)),
             self.frozen.append,
             head_row=0,
             beside=(ModelSource("cloud", self.name, self.reader),),
+            clock_s=lambda: self.clock_s,
             wall_s=lambda: self.harness.now_s,
         )
         self.harness.on_commit = self.batcher.committed
@@ -79,6 +82,7 @@ class Site:
         note = NoteIn(device, "model_state", text, 0 if retained else int(self.now_s * 1000))
         assert self.harness.store.put(note, 1, False, 1.0)
         self.harness.settle()
+        self.harness.settle()  # the first may have been of the same commit, whose news is told after it
 
     def freeze(self) -> list[Batch]:
         """All that is due."""
@@ -142,6 +146,27 @@ def test_a_word_of_a_model_wakes_the_lane_without_any_reading(site: Site) -> Non
     assert entry.keys() == set(down_models.COLUMNS)
     heard = START_UNIX_MS + 1000
     assert (entry["since_unix_ms"], entry["heard_unix_ms"], entry["id"]) == (heard, heard, f"{3:016x}")
+
+
+def test_what_a_fleet_says_within_a_while_goes_together(tmp_path: Path) -> None:
+    site = Site(tmp_path / "store.db", live_age_s=5.0)
+    assert site.freeze() == []
+    site.batcher.start()
+    try:
+        for device in ("a", "b"):
+            site.clock_s += 3
+            site.say(device, "trial", 3)
+            assert site.batcher._due_in_s() == 5.0 - (site.clock_s - 53)
+        assert site.frozen == []
+        site.clock_s += 2
+        site.batcher._wake.set()
+        wait_for(lambda: site.frozen, what="the batch")
+        assert [batch.rows for batch in site.frozen] == [2]
+        site.say("c", "trial", 3)
+        wait_for(lambda: site.batcher._due_in_s() == 5.0, what="the next while")
+    finally:
+        site.batcher.stop(5)
+        site.close()
 
 
 def test_what_a_broker_retained_is_news_once_and_a_device_s_own_word_whenever_it_comes(site: Site) -> None:
