@@ -92,14 +92,15 @@ def propose(
 ) -> list[Path]:
     """One round: train each target, lay down what differs. Returns the proposals.
 
-    fit(target, sequence, the model to compare with): may raise TrainingRefused, which is said. current: what runs now.
+    fit(target, sequence, what runs now): may raise TrainingRefused, which is said. current: what runs now; a proposal
+    does not, so it must not change what is learnt, or two rounds over the same history would differ.
     """
     laid = []
     for target in targets:
         before = proposals.last(target) or current
         sequence = max(sequence_min, proposals.sequence_max() + 1)
         try:
-            trained = fit(target, sequence, before)
+            trained = fit(target, sequence, current)
         except TrainingRefused as error:
             say(f"{target}: no proposal: {error}")
             continue
