@@ -27,7 +27,7 @@ _TIME = "epoch_unix_ms + uptime_ms"
 
 
 class StoreQuery(CloudReader):
-    """`CloudReader`, with bounded time and what a query API needs. Raises TooLong past the deadline."""
+    """`CloudReader` of one state, with bounded time and what a query API needs. Raises TooLong past the deadline."""
 
     def __init__(self, folder: Path, seconds_max: float = SECONDS_MAX) -> None:
         super().__init__(folder)
@@ -35,6 +35,7 @@ class StoreQuery(CloudReader):
         self._db.set_progress_handler(lambda: time.monotonic() > deadline_s, _STEPS)
 
     def __enter__(self) -> StoreQuery:
+        self._db.execute("BEGIN")  # all that is read from here on is of one state; it holds up no writer (WAL)
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:

@@ -203,6 +203,11 @@ def test_a_question_sees_one_state(store: BatchStore) -> None:
         assert [record[1] for record in answers.events_before(state.number, 0, 1, 3)] == [1]
         assert [latest.seq for latest in answers.latest(state.number, {0})] == [2]
         assert answers.standing(state.number, 0) == []
+        send(store, batch(2, row(4, kind=HIGH_ON)))
+        assert answers.standing(state.number, 0) == []
+        assert len(answers.page("fridge", None, None, None, (0, 0), 10)) == 3
+    with store.question() as answers:
+        assert len(answers.standing(state.number, 0)) == 1
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
