@@ -28,6 +28,10 @@ from gateway.offload import CLOUD, HERE, Figures, State
 from gateway.rules import Rules
 from gateway.store import AlarmReader, AnalysisReader
 from host_tools.cloud.store_analyses import AnalysisStore
+from host_tools.cloud.store_read import CloudReader
+from host_tools.cloud.windows import Window
+from host_tools.cloud.wire import Batch, Device
+from isocore.analysis import Sensor, analyse, encode
 from isocore.record import DELTA
 from tests.gateway.conftest import Harness
 from tests.gateway.test_offload import CALM, LIMITS, LOADED
@@ -262,6 +266,32 @@ def test_pins_decide_whatever_the_load(tmp_path: Path) -> None:
         assert row[0] == ("gateway" if place == HERE else "cloud")
         assert [entry[0] for entry in json.loads(row[1])[3]] == [f"s{n}/0" for n in range(5)]
         site.close()
+
+
+def test_across_gateways_the_cloud_judges_by_the_windows_of_all(tmp_path: Path) -> None:
+    site = Site(tmp_path, AnalysisConfig(length_s=60, high=8.0, device="s*", place=CLOUD, across=True))
+    site.pass_minutes(MINUTES)
+    means = [4000 + 10 * (minute % 3) for minute in range(MINUTES)]
+    devices = tuple(Device(name, None, None) for name in ("s-far", "else"))
+    windows = tuple(
+        Window(place, 0, 60, START_S + 60 * minute, minute + 1, mean, mean, mean, mean, 1, 60_000, 0, 0)
+        for place in range(2)
+        for minute, mean in enumerate(means)
+    )
+    site.cloud.submit(Batch("gw-2", 1, bytes(32), "windows", devices, [], windows), 1).result(timeout=20)
+    site.look(CALM)
+    site.upload()
+    ((_, result, _),) = site.stored().values()
+    by_key = {}
+    with CloudReader(tmp_path / "cloud") as reader:
+        for name in ("s-far", *(f"s{n}" for n in range(5))):
+            rows = reader.windows(name, 0, 60, 0, 1 << 40, 1000)
+            by_key[f"{name}/0"] = {row.start_unix_s: row.mean for row in rows if row.mean is not None}
+    sensors = [Sensor(key, of, None, 8000) for key, of in by_key.items()]
+    start_s = START_S + (MINUTES - 1) * 60
+    assert result == encode(analyse(sensors, 60, start_s), 60, start_s)
+    assert [row[0] for row in json.loads(result)[3]] == ["s-far/0", *(f"s{n}/0" for n in range(5))]
+    site.close()
 
 
 def test_a_run_that_fails_again_and_again_is_the_clouds(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
