@@ -2,8 +2,8 @@
 
 One lasts as long as run after run of one analysis foresees the same of a sensor. It is over when a later run does not
 (`off`), when the board's own alarm of that limit begins (`limit`), or when it should have happened and no run came
-(`passed`). It is made of results and rows when asked for, so whatever order they come in gives the
-same list; only `passed` asks a clock. `note` works inside a transaction of who keeps results. It knows no HTTP.
+(`passed`). It is made of results and rows when asked for, so whatever order they come in gives the same list; only
+`passed` asks a clock. `note` works inside a transaction of who keeps results. It knows no HTTP.
 """
 
 from __future__ import annotations
