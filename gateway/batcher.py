@@ -216,6 +216,10 @@ class Batcher:
             except StoreUnusable as exc:
                 log.error("sink %s: %s", self._sink, exc, extra=fields(sink=self._sink))
                 self._stop.wait(1.0)
+                self._alarm_due = True  # what was due still is, whoever had begun with it
+                for lane in self._beside:
+                    self.due(lane)
+                self._wake.set()
 
     def _free(self, lane: str) -> bool:
         return self._in_flight[lane] < self._policy.slots.get(lane, 0)

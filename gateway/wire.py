@@ -103,8 +103,7 @@ def document(
             if device not in index:
                 index[device] = len(entries)
                 entries.append(_device(devices[device]))
-            sensible = epoch is not None and 0 <= epoch <= UNIX_MS_MAX
-            series.append([index[device], boot, 0, epoch if sensible else None, trusted])
+            series.append([index[device], boot, 0, _sensible(epoch), trusted])
             last_value = {}
             fresh = 0
         series[-1][2] += 1  # type: ignore[operator]
@@ -207,8 +206,16 @@ def model_document(
 ) -> dict[str, Any]:
     """A batch of what devices say of their models, and no readings."""
     index = {device: place for place, device in enumerate(sorted({state.device for state in states}))}
-    entries = [{**state._asdict(), "device": index[state.device]} for state in states]
+    entries = []
+    for state in states:
+        times = {"since_unix_ms": _sensible(state.since_unix_ms), "heard_unix_ms": _sensible(state.heard_unix_ms)}
+        entries.append({**state._asdict(), "device": index[state.device], **times})
     return {**_rowless(gateway, batch, LANE_MODELS, [devices[device] for device in index]), "models": entries}
+
+
+def _sensible(unix_ms: int | None) -> int | None:
+    """A time that receivers take; None: unknown, as of a clock that is nowhere near."""
+    return unix_ms if unix_ms is not None and 0 <= unix_ms <= UNIX_MS_MAX else None
 
 
 def _rowless(gateway: str, batch: int, lane: str, devices: Sequence[DeviceInfo]) -> dict[str, Any]:

@@ -307,7 +307,7 @@ class Store:
         if batch.analyses:
             self._count(**store_analyses.take(self._db, gateway, batch_id, batch.analyses))
         if batch.models:
-            self._count(**store_models.take(self._db, gateway, batch_id, devices, batch.models))
+            self._count(**store_models.take(self._db, gateway, batch_id, devices, batch.models, now_unix_ms))
         self._db.execute("UPDATE batch SET new_count = ? WHERE id = ?", (new, batch_id))
         conflicting = self._conflicts(devices, batch.readings) if new < count else []
         conflicts = len(conflicting)

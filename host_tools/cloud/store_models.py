@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from host_tools.cloud.models import STATES, ModelState
 
 HISTORY_MAX = 100  # states of one device by one gateway
+AHEAD_MS_MAX = 86_400_000  # of the receiver's clock; a time further ahead is none
 _TAKE = """
     INSERT INTO model VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET revision = excluded.revision,
         since_unix_ms = excluded.since_unix_ms, heard_unix_ms = excluded.heard_unix_ms, sequence = excluded.sequence,
@@ -63,11 +64,21 @@ class DeviceModel(NamedTuple):
 
 
 def take(
-    db: sqlite3.Connection, gateway: int, batch: int, devices: Sequence[int], states: Sequence[ModelState]
+    db: sqlite3.Connection,
+    gateway: int,
+    batch: int,
+    devices: Sequence[int],
+    states: Sequence[ModelState],
+    now_unix_ms: int,
 ) -> dict[str, int]:
     """Keep what a batch brought. Returns what to count."""
     before = db.total_changes
-    db.executemany(_TAKE, [(devices[one.device], gateway, *one[1:], batch) for one in states])
+    rows = []
+    for one in states:
+        # A gateway whose clock runs far ahead must not be the one that heard a device last, for years.
+        times = [at if at is not None and at <= now_unix_ms + AHEAD_MS_MAX else None for at in one[3:5]]
+        rows.append((devices[one.device], gateway, one.began, one.revision, *times, *one[5:], batch))
+    db.executemany(_TAKE, rows)
     taken = db.total_changes - before
     db.executemany(_OLDER, [(device, gateway, HISTORY_MAX) for device in {devices[one.device] for one in states}])
     return {"models_received": len(states), "models_taken": taken}

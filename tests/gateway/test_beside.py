@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from gateway import wire as up
 from gateway.batcher import Batcher, Policy
 from gateway.beside import ModelSource
+from gateway.errors import StoreUnusable
 from gateway.ingest import Ingest
 from gateway.messages import LANE_MODELS, Batch, DeviceInfo, ModelState, NoteIn
 from gateway.metrics import Metrics
@@ -125,9 +126,12 @@ def site(tmp_path: Path) -> Iterator[Site]:
     made.close()
 
 
+NOW_UNIX_MS = START_UNIX_MS + 3_600_000
+
+
 @pytest.fixture
 def cloud(tmp_path: Path) -> Iterator[CloudStore]:
-    with CloudStore(tmp_path / "cloud") as opened:
+    with CloudStore(tmp_path / "cloud", lambda: NOW_UNIX_MS) as opened:
         yield opened
 
 
@@ -310,6 +314,39 @@ def test_of_two_gateways_the_one_that_heard_it_last_counts(tmp_path: Path, cloud
     west.close()
 
 
+@pytest.mark.parametrize("years", [2, 200])
+def test_a_gateway_whose_clock_ran_ahead_does_not_count_for_good(tmp_path: Path, cloud: CloudStore, years: int) -> None:
+    east, west = Site(tmp_path / "east.db", "east"), Site(tmp_path / "west.db", "west")
+    east.now_s += years * 365 * 86_400
+    east.say("a", "committed", 1)
+    west.say("a", "committed", 2)
+    take(cloud, east.freeze(), "east")
+    take(cloud, west.freeze(), "west")
+    assert [(one.gateway, one.sequence) for one in current(cloud)] == [("west", 2)]
+    assert [one.heard_unix_ms for one in changes(cloud) if one.gateway == "east"] == [None]
+    east.close()
+    west.close()
+
+
+def test_a_store_that_cannot_be_read_for_a_moment_loses_no_word(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = site.reader.unfrozen_models
+    failures = iter([StoreUnusable("as the test wants it")])
+
+    def unfrozen(sink: str, limit: int) -> list[ModelState]:
+        error = next(failures, None)
+        if error is not None:
+            raise error
+        return real(sink, limit)
+
+    monkeypatch.setattr(site.reader, "unfrozen_models", unfrozen)
+    site.say("a", "trial", 3)
+    site.batcher.start()
+    try:
+        wait_for(lambda: site.frozen, what="the batch")
+    finally:
+        site.batcher.stop(5)
+
+
 _SAID = st.tuples(
     st.sampled_from(["east", "west"]),
     st.sampled_from(["a", "b"]),
@@ -334,7 +371,7 @@ def test_any_order_and_number_of_arrivals_gives_one_answer(
     rng = random.Random(seed)
     found = []
     for nth in range(2):
-        with CloudStore(folder / f"cloud-{nth}") as cloud:
+        with CloudStore(folder / f"cloud-{nth}", lambda: NOW_UNIX_MS) as cloud:
             arrivals = batches if nth == 0 else [*batches, *rng.choices(batches, k=5)]
             if nth:
                 rng.shuffle(arrivals)
