@@ -27,6 +27,7 @@ def run():
         settings = config.load_any() if safe else config.load()
         del config
         lazy.forget("isonode.config")  # before the rest is loaded into the room it leaves
+        lazy.forget("isonode.settings")
         from isonode import app
 
         app.main(settings, cause, crashes, safe)

@@ -15,7 +15,7 @@ from isocore import topics
 from isocore.filter import ChannelFilter
 from isocore.model import ChannelParams
 from isocore.record import BOARD_CHANNEL, BOOT, FAULT, FAULT_RANGE, HIGH_ON, LOW_ON, RATE_ON
-from isonode import crash, hal, lazy, report
+from isonode import crash, goodconfig, hal, lazy, report
 from isonode.clock import SOURCE_GATEWAY, SOURCE_RTC, SOURCE_SNTP, Clock
 from isonode.health import Health, new_counters
 from isonode.link import Link
@@ -335,10 +335,7 @@ class Node:
             self._judged = True
             self.crashes = 0
             crash.on_healthy()
-            from isonode import config
-
-            config.keep_good()
-            lazy.forget("isonode.config")
+            goodconfig.keep(crash.CONFIG_PATH)
         if self.safe or self._slot_trial:
             return now_s + _JUDGE_S
         return _NEVER_S if self._judged else crash.HEALTHY_S

@@ -8,7 +8,7 @@ modules afterwards, so what lives on is in settings.py.
 import json
 
 from isocore.topics import is_device_id
-from isonode import lazy
+from isonode import goodconfig, lazy
 from isonode.checks import PIN_MAX as _PIN_MAX
 from isonode.checks import entries as _list
 from isonode.checks import hexadecimal as _hex
@@ -21,8 +21,6 @@ from isonode.errors import ConfigError
 from isonode.settings import Settings, Tls
 
 PATH = "/config.json"
-GOOD_PATH = "/config.good"
-GOOD_MAGIC = b"ISG1"
 _BYTES_MAX = 16777216
 
 # name: (lowest, highest, default)
@@ -77,27 +75,12 @@ def load_any():
     try:
         return load()
     except ConfigError as error:
-        from isonode import durable
-
-        kept = durable.load(GOOD_PATH, GOOD_MAGIC)
+        kept = goodconfig.load()
         if kept is None:
             raise error
         settings = parse(json.loads(kept))
         settings.config_error = str(error)
         return settings
-
-
-def keep_good(path=PATH):
-    """The board runs well with this file: keep a checked copy, unless it is the one that is kept. Never raises."""
-    from isonode import durable
-
-    try:
-        with open(path, "rb") as file:
-            data = file.read()
-        if durable.load(GOOD_PATH, GOOD_MAGIC) != data:
-            durable.save(GOOD_PATH, GOOD_MAGIC, data)
-    except OSError:
-        pass  # no room for it: the board runs on without
 
 
 def parse(data):

@@ -216,6 +216,7 @@ def _place(program: Program, statements: list[Statement], classes: Mapping[Ref, 
         one
         for one in statements
         if isinstance(one.node, ast.ClassDef)
+        and one.home == program.application
         and not one.defines & set(classes)
         and any(id(one) in found for found in by_file.values())
     ]

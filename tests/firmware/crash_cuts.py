@@ -12,7 +12,7 @@ import sys
 
 sys.path[:0] = sys.argv[1:3]
 
-from isonode import config, crash, durable
+from isonode import crash, goodconfig
 from outbox_flash import CUT_CLEAN, CUT_DONE, CUT_TORN, RamFlash, format_and_mount, mount, unmount
 
 BLOCKS, BLOCK_BYTES = 24, 512
@@ -20,7 +20,7 @@ LOG_BYTES_MAX = crash.LOG_BYTES_MAX + crash.ENTRY_BYTES_MAX
 FORMER, LATER = b'{"device":"former"}', b'{"device":"later"}'
 
 crash.LOG_PATH, crash.OLD_PATH = "/f/crash.log", "/f/crash.old"
-config.PATH, config.GOOD_PATH = "/f/config.json", "/f/config.good"
+CONFIG_PATH, goodconfig.PATH = "/f/config.json", "/f/config.good"
 crash._keep = lambda number, state, stays=None: (
     None
 )  # the count is in the RTC's memory, which no cut of a write concerns
@@ -129,17 +129,17 @@ assert rotated
 
 
 def check_good(promised, where):
-    kept = durable.load(config.GOOD_PATH, config.GOOD_MAGIC)
+    kept = goodconfig.load()
     assert kept == LATER or (not promised and kept == FORMER), (where, kept)
-    config.keep_good(config.PATH)
-    assert durable.load(config.GOOD_PATH, config.GOOD_MAGIC) == LATER, ("stuck", where)
+    goodconfig.keep(CONFIG_PATH)
+    assert goodconfig.load() == LATER, ("stuck", where)
 
 
 flash = RamFlash(BLOCKS, BLOCK_BYTES)
 format_and_mount(flash)
-write(config.PATH, FORMER)
-config.keep_good(config.PATH)
-write(config.PATH, LATER)
+write(CONFIG_PATH, FORMER)
+goodconfig.keep(CONFIG_PATH)
+write(CONFIG_PATH, LATER)
 unmount()
-good_cuts = cut_everywhere(flash.data, lambda: config.keep_good(config.PATH), check_good)
+good_cuts = cut_everywhere(flash.data, lambda: goodconfig.keep(CONFIG_PATH), check_good)
 print("log_cuts=%d good_cuts=%d" % (log_cuts, good_cuts))
