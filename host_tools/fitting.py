@@ -7,7 +7,7 @@ thermostat. Knows no targets, no goals and no reporting.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from host_tools.errors import TrainingRefused
@@ -34,7 +34,11 @@ class Rules:
     margin_humidity_milli_min: int = 5000
     hysteresis_share: float = 0.3  # of the margin
     noise_factor: float = 4.0
-    debounce_s: int = 900  # a door or a window opened is no failure
+    debounce_s: int | None = None  # None: fitted to the excursions in the history, by the next four
+    debounce_level: float = 0.5  # of the margin: past it and back again is an excursion, a door or a window
+    debounce_factor: int = 3  # times the longest of them
+    debounce_s_min: int = 300
+    debounce_s_max: int = 3600  # whatever lasts longer is no excursion
     debounce_samples_max: int = 60
     stuck_factor: int = 4  # times the longest rest in the history
     stuck_s_min: int = 86_400
@@ -99,8 +103,9 @@ def fit(group: Sequence[History], old: Params, rules: Rules) -> Params:
     new.valid_min_milli = min(history.valid_milli[0] for history in group)
     new.valid_max_milli = max(history.valid_milli[1] for history in group)
     extremes = [pair for history in group for pair in half_day_extremes(history.runs)]
-    set_limits(new, values, extremes, noise_milli, group[0].channel == "humidity", rules)
-    new.debounce_samples = debounce_samples(period_ms, rules)
+    margin_milli = set_limits(new, values, extremes, noise_milli, group[0].channel == "humidity", rules)
+    longest_ms = max(longest_excursion_ms(entries(run), new, margin_milli, rules) for one in group for run in one.runs)
+    new.debounce_samples = debounce_samples(period_ms, longest_ms, rules)
     longest_rest_s = max(_longest_rest_ms(history) for history in group) // 1000
     new.stuck_s = min(10_000_000, max(rules.stuck_s_min, rules.stuck_factor * longest_rest_s))
     per_day = [list(steepest_by_day(history.runs).values()) for history in group]
@@ -117,8 +122,8 @@ def set_limits(
     noise_milli: float,
     humidity: bool,
     rules: Rules,
-) -> None:
-    """Set high and low limits with their hysteresis.
+) -> float:
+    """Set high and low limits with their hysteresis. Returns the margin in milli-units.
 
     params: with its valid range set. values: sorted. extremes: see `half_day_extremes`.
     """
@@ -141,11 +146,42 @@ def set_limits(
         params.high_on_milli, params.high_off_milli = high_on, high_on - hysteresis
     if low_on > params.valid_min_milli:
         params.low_on_milli, params.low_off_milli = low_on, low_on + hysteresis
+    return margin
 
 
-def debounce_samples(period_ms: int, rules: Rules) -> int:
-    """Samples in a row that it takes."""
-    return min(rules.debounce_samples_max, max(1, -(-rules.debounce_s * 1000 // period_ms)))
+def debounce_samples(period_ms: int, longest_ms: int, rules: Rules) -> int:
+    """Samples in a row that it takes. longest_ms: see `longest_excursion_ms`."""
+    fitted_s = min(rules.debounce_s_max, max(rules.debounce_s_min, rules.debounce_factor * longest_ms // 1000))
+    debounce_s = fitted_s if rules.debounce_s is None else rules.debounce_s
+    return min(rules.debounce_samples_max, max(1, -(-debounce_s * 1000 // period_ms)))
+
+
+def entries(run: Run) -> Iterator[tuple[int, int, int]]:
+    """(ms, value, fault) of each entry."""
+    return zip(run.t_ms, run.value, run.fault, strict=True)
+
+
+def longest_excursion_ms(
+    found: Iterable[tuple[int, int, int]], params: Params, margin_milli: float, rules: Rules
+) -> int:
+    """How long the longest stay past the ordinary was, of those that ended by themselves: a door, a window, a defrost.
+
+    found: (ms, value, fault) in order. params: with its limits set. What lasted longer than any debounce is none.
+    """
+    inside = (1 - rules.debounce_level) * margin_milli
+    high = None if params.high_on_milli is None else params.high_on_milli - inside
+    low = None if params.low_on_milli is None else params.low_on_milli + inside
+    longest_ms, since_ms = 0, None
+    for t_ms, value, fault in found:
+        if fault:
+            since_ms = None
+        elif (high is not None and value >= high) or (low is not None and value <= low):
+            since_ms = t_ms if since_ms is None else since_ms
+        elif since_ms is not None:
+            if t_ms - since_ms <= 1000 * rules.debounce_s_max:
+                longest_ms = max(longest_ms, t_ms - since_ms)
+            since_ms = None
+    return longest_ms
 
 
 def half_day_extremes(runs: Sequence[Run]) -> list[tuple[int, int]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import chain, pairwise
+from itertools import chain, islice, pairwise
 
 from host_tools import fitting
 from host_tools.fitting import USUAL, Rules
@@ -36,8 +36,9 @@ class Alarm:
 
 @dataclass
 class _Day:
-    """One day as it is remembered: its samples, sorted, and its largest change."""
+    """One day as it is remembered: its samples, in order and sorted, and its largest change."""
 
+    part: Run
     values: list[int]
     extremes: list[tuple[int, int]]
     steepest: int
@@ -80,7 +81,7 @@ def _walk_run(history: History, run: Run, row: int, rules: Rules, days_min: floa
 def _unarmed(history: History, rules: Rules) -> Params:
     params: Params = ChannelParams()
     params.valid_min_milli, params.valid_max_milli = history.valid_milli
-    params.debounce_samples = fitting.debounce_samples(history.period_ms, rules)
+    params.debounce_samples = fitting.debounce_samples(history.period_ms, 0, rules)
     params.error_milli = 10_000_000  # reports are of no interest here
     return params
 
@@ -92,9 +93,21 @@ def _arm(params: Params, days: list[_Day], history: History, rules: Rules) -> No
     differences = sorted(chain.from_iterable(day.differences for day in days))
     noise_milli = fitting.noise_of(differences) if differences else 0.0
     extremes = list(chain.from_iterable(day.extremes for day in days))
-    fitting.set_limits(params, values, extremes, noise_milli, history.channel == "humidity", rules)
+    margin_milli = fitting.set_limits(params, values, extremes, noise_milli, history.channel == "humidity", rules)
+    if rules.debounce_s is None:
+        high = values[-1] if params.high_on_milli is None else params.high_on_milli - margin_milli
+        low = values[0] if params.low_on_milli is None else params.low_on_milli + margin_milli
+        known = chain.from_iterable(_past(day, low, high) for day in days)
+        longest_ms = fitting.longest_excursion_ms(known, params, margin_milli, rules)
+        params.debounce_samples = fitting.debounce_samples(history.period_ms, longest_ms, rules)
     steepest = [day.steepest for day in days]
     params.rate_limit_milli_min = fitting.rate_limit(steepest, len(steepest), history.period_ms, rules)
+
+
+def _past(day: _Day, low: float, high: float) -> Iterator[tuple[int, int, int]]:
+    """A day's entries; of one that never left the ordinary the first will do, which ends what came before."""
+    calm = not day.values or (day.values[0] > low and day.values[-1] < high)
+    return islice(fitting.entries(day.part), 1) if calm else fitting.entries(day.part)
 
 
 def _remember(history: History, run: Run, at: int, end: int) -> _Day:
@@ -102,7 +115,7 @@ def _remember(history: History, run: Run, at: int, end: int) -> _Day:
     good = [value for value, fault in zip(part.value, part.fault, strict=True) if not fault]
     differences = sorted(abs(b - a) for a, b in pairwise(good))
     steepest = max(fitting.steepest_by_day([part]).values(), default=0)
-    return _Day(sorted(good), fitting.half_day_extremes([part]), steepest, differences)
+    return _Day(part, sorted(good), fitting.half_day_extremes([part]), steepest, differences)
 
 
 def _limit(params: Params, kind: int) -> int:

@@ -81,7 +81,9 @@ model.add_command(score)
     help="Tell a silent board from a quiet room in this time, by heartbeats (default 7500 or more); 0: none.",
 )
 @click.option(
-    "--debounce-s", type=click.IntRange(1, 86_400), help="Limit alarms begin after so long past a limit (default 900)."
+    "--debounce-s",
+    type=click.IntRange(1, 86_400),
+    help="Limit alarms begin after so long past a limit; fitted when not given.",
 )
 @click.option("--current", type=_FILE, help="The model that runs now (payload or container), to compare with.")
 @click.option("--every", type=click.Choice(["hour", "day", "week"]), help="Train again and again; --out is a folder.")

@@ -146,4 +146,4 @@ def test_a_budget_that_heartbeats_pass_is_refused_with_the_numbers() -> None:
 def test_the_report_says_old_and_new_heartbeat_and_when_alarms_begin() -> None:
     said = "\n".join(training_report.lines(trained(quiet())))
     assert "heartbeat: temperature never -> 3600 s; a silent board is told within 2.0 h" in said
-    assert "limit alarms begin 15 min after a limit is passed (15 samples in a row, 1 before); no rate limit" in said
+    assert "limit alarms begin 5 min after a limit is passed (5 samples in a row, 1 before); no rate limit" in said

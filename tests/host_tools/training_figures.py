@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -17,7 +18,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "firmware")]
 
 from host_tools import convert, fitting, labels, ordinary, scoring, screening, walkforward  # noqa: E402
 from host_tools.errors import TrainingRefused  # noqa: E402
-from host_tools.fitting import Rules  # noqa: E402
+from host_tools.fitting import USUAL, Rules  # noqa: E402
 from host_tools.history import History, Params, from_traces  # noqa: E402
 from host_tools.traces import load_traces  # noqa: E402
 from host_tools.train import train_one  # noqa: E402
@@ -25,13 +26,14 @@ from isocore.model import ChannelParams  # noqa: E402
 from tests.support import failures  # noqa: E402
 
 SEEDS = (1, 2)
+QUARTER = replace(USUAL, debounce_s=900)
 SETTINGS = (
-    *(Rules(margin_share=share) for share in (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.5, 0.75, 1.0)),
-    *(Rules(margin_share=share, history_days=14) for share in (0.2, 0.25, 0.35, 0.5)),
-    *(Rules(margin_share=share, history_days=60) for share in (0.2, 0.25, 0.35, 0.5)),
-    *(Rules(margin_share=share, debounce_s=60) for share in (0.2, 0.25, 0.35, 0.5, 0.75, 1.0)),
-    *(Rules(margin_share=share, extreme_share=0.75) for share in (0.2, 0.25)),
-    *(Rules(rate_margin_share=share) for share in (0.5, 2.0)),
+    *(replace(QUARTER, margin_share=share) for share in (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.5, 0.75, 1.0)),
+    *(replace(QUARTER, margin_share=share, history_days=14) for share in (0.2, 0.25, 0.35, 0.5)),
+    *(replace(QUARTER, margin_share=share, history_days=60) for share in (0.2, 0.25, 0.35, 0.5)),
+    *(replace(QUARTER, margin_share=share, debounce_s=60) for share in (0.2, 0.25, 0.35, 0.5, 0.75, 1.0)),
+    *(replace(QUARTER, margin_share=share, extreme_share=0.75) for share in (0.2, 0.25)),
+    *(replace(QUARTER, rate_margin_share=share) for share in (0.5, 2.0)),
 )
 
 
@@ -46,7 +48,7 @@ def settings(nab: Path) -> None:
         counts = [sum(_alarms(one, rules) for one in kind) / len(SEEDS) for kind in years.values()]
         found = [alarm.row for alarm in walkforward.walk(recorded, rules)]
         result = scoring.score(one.t_s, one.windows, found)
-        cells = [f"{rules.history_days:g}", f"{rules.margin_share:g}", f"{rules.debounce_s // 60} min"]
+        cells = [f"{rules.history_days:g}", f"{rules.margin_share:g}", f"{(rules.debounce_s or 0) // 60} min"]
         cells += [f"{rules.extreme_share:g}", f"{rules.rate_margin_share:g}"]
         cells += [f"{count:g}" for count in counts]
         cells += [f"{sum(counts) / len(counts):.1f}", f"{result.points:.1f}", f"{result.false_a_year:.1f}"]
