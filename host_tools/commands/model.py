@@ -83,7 +83,7 @@ model.add_command(score)
 @click.option(
     "--debounce-s",
     type=click.IntRange(1, 86_400),
-    help="Limit alarms begin after so long past a limit; fitted when not given.",
+    help="Limit alarms begin after so long past a limit; fitted if not given.",
 )
 @click.option("--current", type=_FILE, help="The model that runs now (payload or container), to compare with.")
 @click.option("--every", type=click.Choice(["hour", "day", "week"]), help="Train again and again; --out is a folder.")
