@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from gateway import wire
 from gateway.errors import BatchRejected, SinkUnavailable
-from gateway.messages import Batch, DeviceInfo, Row
+from gateway.messages import LANE_MODELS, Batch, DeviceInfo, ModelState, Row
 from gateway.sinks.file import FileSink, _readings
 from isocore.record import KIND_LAST, KIND_NAMES
 from tests.contract.test_sinks import real_batch
@@ -129,3 +129,11 @@ def test_a_daemon_without_a_network(tmp_path: Path, broker: Mosquitto) -> None:
         lines = [json.loads(line) for path in stick.glob("*.ndjson") for line in path.read_text().splitlines()]
         assert sorted(line["seq"] for line in lines if "device" in line) == list(range(1, 101))
         assert daemon.ledger()["differences"] == []
+
+
+def test_a_state_of_a_model_is_a_line(tmp_path: Path) -> None:
+    state = ModelState(1, 5, 7, None, 9, 3, "reverted", "ab", "samples")
+    data, digest = wire.encode(wire.model_document("gw-1", 1, [state], INFOS), wire.compressor("gzip")[1])
+    FileSink(tmp_path, "gw-1").send(Batch("files", 1, LANE_MODELS, 0, 0, 1, (), "gzip", digest, data))
+    _, line = (tmp_path / f"gw-1-{1:016d}.ndjson").read_text().splitlines()
+    assert json.loads(line) == {**state._asdict(), "device": "a", "class": "fridge", "kind": "model"}
