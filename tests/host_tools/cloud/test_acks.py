@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,12 +12,12 @@ import pytest
 from jsonschema import Draft202012Validator, FormatChecker
 from openapi_spec_validator import validate as validate_document
 
+from host_tools.cli import run
 from host_tools.cloud.app import Receiver
 from host_tools.cloud.gates import Gates
 from host_tools.cloud.store import BusyError, Store
 from host_tools.cloud.store_read import CloudReader
 from tests.support import uplink
-from tests.support.daemon import ROOT, environment
 
 TOKEN = "a-token-of-some-length"
 ACK = {"device": "fridge-1", "reason": "conflict", "who": "ada", "why": "two boards had one name"}
@@ -40,12 +38,12 @@ class Admin:
         self.app = self.receiver.admin_app()
 
     def call(self, app: Any, method: str, path: str, **options: Any) -> httpx.Response:
-        async def run() -> httpx.Response:
+        async def ask() -> httpx.Response:
             transport = httpx.ASGITransport(app)
             async with httpx.AsyncClient(transport=transport, base_url="http://cloud") as client:
                 return await client.request(method, path, **options)
 
-        return asyncio.run(run())
+        return asyncio.run(ask())
 
     def ask(self, method: str, path: str, **options: Any) -> httpx.Response:
         headers = {"Authorization": f"Bearer {TOKEN}"} | options.pop("headers", {})
@@ -197,12 +195,12 @@ def test_refusals(admin: Admin, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (admin.acknowledge().status_code, admin.acknowledge().headers["retry-after"]) == (503, "1")
 
 
-def cli(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "host_tools.cli", "cloud", "ack", *arguments]
-    return subprocess.run(command, env=environment(), cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+def test_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def cli(*arguments: str) -> tuple[int, str]:
+        code = run(["cloud", "ack", *arguments])
+        said = capsys.readouterr()
+        return code, said.out + said.err
 
-
-def test_on_the_command_line(tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.write_text(TOKEN)
     port_file = tmp_path / "admin"
@@ -213,16 +211,14 @@ def test_on_the_command_line(tmp_path: Path) -> None:
             assert receiver.post(number, body)[0] == 200
         url = f"http://127.0.0.1:{port_file.read_text().strip()}"
         asked = ("fridge-1", "--reason", "conflict", "--why", "looked at", "--url")
-        done = cli(*asked, url, "--token-file", str(token))
-        assert (done.returncode, done.stdout) == (0, "acknowledged fridge-1: conflict, by gw-1, 1 times\n"), done.stderr
-        done = cli(*asked, url)
-        assert done.returncode == 1
-        assert "401" in done.stderr
-        done = cli(*asked, f"http://127.0.0.1:{receiver.port}")
-        assert done.returncode == 1
-        assert "--admin-port" in done.stderr
+        told = "acknowledged fridge-1: conflict, by gw-1, 1 times\n"
+        assert cli(*asked, url, "--token-file", str(token)) == (0, told)
+        code, said = cli(*asked, url)
+        assert (code, "401" in said) == (1, True)
+        code, said = cli(*asked, f"http://127.0.0.1:{receiver.port}")
+        assert (code, "--admin-port" in said) == (1, True)
         receiver.kill()
-        assert cli(*asked, url).returncode == 1
-    assert cli(*asked, "http://example.org").returncode == 2
+        assert cli(*asked, url)[0] == 1
+    assert cli(*asked, "http://example.org")[0] == 2
     with CloudReader(receiver.data) as reader:
         assert [(alarm.times, alarm.acked) for alarm in reader.alarms()] == [(1, 1)]

@@ -6,14 +6,13 @@ import http.client
 import json
 import signal
 import socket
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from host_tools.cli import run
 from host_tools.cloud.server import listen
 from host_tools.cloud.store_read import CloudReader
 from tests.support import uplink
@@ -116,13 +115,9 @@ def test_small_replies_are_not_held_back() -> None:
         assert listener.proto == socket.IPPROTO_TCP
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    paths = f"{uplink.ROOT}:{uplink.ROOT / 'firmware'}"
-    command = [sys.executable, "-m", "host_tools.cli", "cloud", "serve", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=30, env={"PYTHONPATH": paths}, check=False)
-
-
-def test_start_refused_in_one_sentence(receiver: ReceiverProcess, tmp_path: Path) -> None:
+def test_start_refused_in_one_sentence(
+    receiver: ReceiverProcess, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     receiver.start()
     token = tmp_path / "token"
     token.write_text("short\n")
@@ -135,7 +130,7 @@ def test_start_refused_in_one_sentence(receiver: ReceiverProcess, tmp_path: Path
         (["--data", str(tmp_path / "b"), "--token-file", str(tmp_path / "none")], 2, "cannot be read"),
         (["--data", str(tmp_path / "b"), "--port", "0", "--port-file", str(tmp_path / "x" / "p")], 2, "port file"),
     ):
-        result = run(*arguments)
-        assert result.returncode == code, result.stderr
-        assert says in result.stderr
-        assert result.stderr.count("\n") == 1
+        assert run(["cloud", "serve", *arguments]) == code
+        said = capsys.readouterr().err
+        assert says in said
+        assert said.count("\n") == 1
