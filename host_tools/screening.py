@@ -19,12 +19,10 @@ from itertools import pairwise
 
 from host_tools.history import DAY_MS, History, Run
 from host_tools.sensing import DS18B20_TEMP_MILLI
-from host_tools.verdicts import POWER_ON, POWER_ON_MILLI, SPIKE, spike_samples
+from host_tools.verdicts import POWER_ON, POWER_ON_MILLI, SPIKE, far_milli, spike_samples
 
 LEFT_OUT = -1  # the fault code of an entry that was judged; boards know none below 0
 MISSING, STUCK = "missing", "stuck"
-JUMP_MILLI_MIN, JUMP_HUMIDITY_MILLI_MIN = 2000, 10_000
-JUMP_FACTOR = 4  # times the step from sample to sample that 99 % keep below
 POWER_ON_JUMP_MILLI = POWER_ON_MILLI // 10
 REST_FACTOR = 4  # as `fitting.Rules.stuck_factor`
 REST_SAMPLES_MIN = 12
@@ -63,7 +61,7 @@ def screen(history: History) -> Screened:
     spans: list[Span] = []
     for number, run in enumerate(runs, 1):
         spans += _marked(history, run, number, MISSING, _stretches(run))
-    jump_milli = _far(history, runs)
+    jump_milli = far_milli(history, runs)
     for number, run in enumerate(runs, 1):
         if history.valid_milli == DS18B20_TEMP_MILLI:
             spans += _marked(history, run, number, POWER_ON, list(_power_on(run)))
@@ -81,7 +79,7 @@ def without_spikes(history: History, part: Run) -> Run:
     if history.valid_milli == DS18B20_TEMP_MILLI:
         for first, last in list(_power_on(found)):
             _mark(found, first, last)
-    for first, last in list(_spikes(found, _far(history, [found]))):
+    for first, last in list(_spikes(found, far_milli(history, [found]))):
         _mark(found, first, last)
     return found
 
@@ -119,17 +117,6 @@ def _stretches(run: Run) -> list[tuple[int, int]]:
         elif fault:
             found.append((row, row))
     return found
-
-
-def _far(history: History, runs: Sequence[Run]) -> int:
-    least = JUMP_HUMIDITY_MILLI_MIN if history.channel == "humidity" else JUMP_MILLI_MIN
-    steps = sorted(
-        abs(run.value[i + 1] - run.value[i])
-        for run in runs
-        for i in range(len(run.value) - 1)
-        if not run.fault[i] and not run.fault[i + 1]
-    )
-    return max(least, JUMP_FACTOR * steps[len(steps) * 99 // 100]) if steps else least
 
 
 def _power_on(run: Run) -> Iterator[tuple[int, int]]:

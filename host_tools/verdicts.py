@@ -2,7 +2,8 @@
 
     stuck, out of range, missing   never get here: the board's filter makes faults of them
     power-on                       a DS18B20 that browned out reads 85 °C (datasheet, "Power-on reset value")
-    spike                          the reading jumps and is back within two samples and a quarter of an hour
+    spike                          the reading jumps, by more than any ordinary step, and is back within two samples and
+                                   a quarter of an hour
     room                           everything else
 
 A verdict needs the two samples after the alarm, so boards, which must not wait, alarm all the same; the verdict is for
@@ -23,10 +24,24 @@ POWER_ON_MILLI = 85_000
 SPIKE_SAMPLES = 2
 SPIKE_MS = 15 * 60_000  # and within that time: of hourly samples none can be told to be a spike
 ROOM, SPIKE, POWER_ON = "room", "spike", "power-on"
+JUMP_MILLI_MIN, JUMP_HUMIDITY_MILLI_MIN = 2000, 10_000
+JUMP_FACTOR = 4  # times the step from sample to sample that 99 % keep below
 
 
-def verdict(run: Run, row: int, kind: str, limit_milli: int) -> str:
-    """What the alarm ("high", "low" or "rate") that began at entry `row` of a run was."""
+def far_milli(history: History, runs: Sequence[Run]) -> int:
+    """From what size on a step from sample to sample is no ordinary one, by these runs of the history."""
+    least = JUMP_HUMIDITY_MILLI_MIN if history.channel == "humidity" else JUMP_MILLI_MIN
+    steps = sorted(
+        abs(run.value[i + 1] - run.value[i])
+        for run in runs
+        for i in range(len(run.value) - 1)
+        if not run.fault[i] and not run.fault[i + 1]
+    )
+    return max(least, JUMP_FACTOR * steps[len(steps) * 99 // 100]) if steps else least
+
+
+def verdict(run: Run, row: int, kind: str, limit_milli: int, far: int) -> str:
+    """What the alarm ("high", "low" or "rate") that began at entry `row` of a run was. far: see `far_milli`."""
     before = _good(run, range(row - 1, -1, -1))
     if before is None or run.fault[row]:
         return ROOM
@@ -35,6 +50,8 @@ def verdict(run: Run, row: int, kind: str, limit_milli: int) -> str:
     jump = run.value[row] - before
     if run.value[row] == POWER_ON_MILLI and abs(jump) > POWER_ON_MILLI // 10:
         return POWER_ON
+    if abs(jump) < far:
+        return ROOM  # a wobble at the limit
     if spike_samples(run, row, before):
         return SPIKE
     # The alarm at a spike's return: the sample before was the spike, and what was before it is as now.
@@ -45,8 +62,9 @@ def verdicts(group: Sequence[History], params: Params) -> Counter[str]:
     """What the alarms were that a board with these parameters makes of histories."""
     limits = {HIGH_ON: ("high", params.high_on_milli), LOW_ON: ("low", params.low_on_milli), RATE_ON: ("rate", 0)}
     return Counter(
-        verdict(run, bisect_left(run.t_ms, t_ms), *limits[kind])
+        verdict(run, bisect_left(run.t_ms, t_ms), *limits[kind], far)
         for history in group
+        for far in (far_milli(history, history.runs),)
         for run in history.runs
         for t_ms, kind, _ in replay_run(run, params).alarms
         if kind in limits

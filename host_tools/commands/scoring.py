@@ -41,7 +41,7 @@ def score(
     from host_tools import labels, scoring, walkforward
     from host_tools.fitting import USUAL, debounced
     from host_tools.history import from_traces
-    from host_tools.verdicts import verdict
+    from host_tools.verdicts import far_milli, verdict
 
     rules = replace(
         debounced(debounce_s),
@@ -61,6 +61,7 @@ def score(
         alarms = list(walkforward.walk(history, rules))
         result = scoring.score(one.t_s, one.windows, [alarm.row for alarm in alarms])
         scores.append(result)
+        far = far_milli(history, history.runs)
         by_row = {alarm.row: alarm for alarm in alarms}
         points = f"score {result.points:.1f}" if result.windows else "no window, so no score"
         click.echo(
@@ -69,7 +70,7 @@ def score(
         )
         for detection in result.detections:
             alarm = by_row[detection.row]
-            was = verdict(history.runs[0], alarm.row, alarm.kind, alarm.limit_milli)
+            was = verdict(history.runs[0], alarm.row, alarm.kind, alarm.limit_milli, far)
             click.echo(
                 f"  {_when(one.t_s[detection.row])}: {detection.verdict}, {detection.score:+.3f}: {alarm.kind} "
                 f"{alarm.value_milli / 1000:g} past {alarm.limit_milli / 1000:g}, {was}"

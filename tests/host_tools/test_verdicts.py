@@ -11,7 +11,7 @@ import pytest
 from host_tools import ordinary
 from host_tools.history import History, Run, replay_run
 from host_tools.train import train_one
-from host_tools.verdicts import POWER_ON, ROOM, SPIKE, verdict
+from host_tools.verdicts import POWER_ON, ROOM, SPIKE, far_milli, verdict
 from host_tools.walkforward import walk
 from isocore import analysis
 
@@ -28,8 +28,9 @@ def with_values(history: History, change: Callable[[list[int]], None]) -> Histor
 
 
 def verdicts_of(history: History) -> list[str]:
+    far = far_milli(history, history.runs)
     return [
-        verdict(history.runs[0], alarm.row, alarm.kind, alarm.limit_milli)
+        verdict(history.runs[0], alarm.row, alarm.kind, alarm.limit_milli, far)
         for alarm in walk(history)
         if AT - 1 <= alarm.row <= AT + 80
     ]
@@ -104,3 +105,13 @@ def test_a_drift_shows_against_the_neighbours() -> None:
     ]
     scores = {result.key: abs(result.score_milli) for result in analysis.analyse(sensors, ordinary.PERIOD_S, start_s)}
     assert max(scores, key=lambda key: scores[key]) == "s2"
+
+
+def test_a_wobble_at_the_limit_is_the_room_and_no_spike() -> None:
+    """Noise that goes half back after the sample that alarmed once made spikes of slow failures."""
+    steps = [20_000, 20_300, 19_900, 20_200, 20_000, 25_000, 25_900, 25_300, 26_000]
+    run = Run(array("q", (i * 300_000 for i in range(len(steps)))), array("i", steps), array("b", bytes(len(steps))))
+    assert verdict(run, 6, "high", 25_500, 2000) == ROOM
+    assert verdict(run, 1, "rate", 50, 2000) == ROOM
+    back = Run(run.t_ms, array("i", [20_000, 20_000, 32_000, 20_100, *[20_000] * 5]), run.fault)
+    assert verdict(back, 2, "high", 25_500, 2000) == verdict(back, 3, "rate", 50, 2000) == SPIKE
