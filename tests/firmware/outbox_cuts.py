@@ -10,7 +10,7 @@ import os
 import random
 import sys
 
-from outbox_flash import RamFlash, format_and_mount, mount, unmount
+from outbox_flash import CUT_CLEAN, CUT_DONE, CUT_TORN, RamFlash, format_and_mount, mount, unmount
 
 from isocore.frame import decode
 from isocore.record import DELTA, HIGH_ON, LOST
@@ -29,6 +29,7 @@ SCENARIOS = {
     "real_blocks": (16, 4096, 4096, 16384, 1280, 70, 40, 50),
 }
 SPILL_RECORDS = 8
+LIVED_EVERY = 10  # not a multiple of the three ways of a cut: each of them comes
 EVICTS_EVENTS = ("full_of_events",)
 
 
@@ -147,67 +148,82 @@ def prepare(scenario):
     return bytes(flash.data), promised
 
 
-def one_cut(scenario, image, promised, dies_at, mode, evict_events):
-    """Live until the power fails at operation dies_at. Returns (operations, records delivered after).
+def live(scenario, image, dies_at=0, mode=0):
+    """A life that begins with `image`, until the power fails at operation dies_at. Returns (flash, life, image then).
 
-    If no cut came it is (0, the outbox's counts).
+    Without a dies_at it is lived to its end, and flash.log tells each operation. The image is that of the first one.
     """
     flash = RamFlash(scenario[0], scenario[1], image)
-    flash.dies_at = dies_at
-    flash.mode = mode
     mount(flash)
+    if scenario is not SCENARIOS["cramped"]:
+        flash.durable = int  # nothing yet
+        flash.arm(dies_at, mode)
     outbox, _ = open_outbox(2, scenario)
     life = Life(outbox, scenario[6], scenario[7])
+    flash.durable = lambda: life.durable
     if scenario is SCENARIOS["cramped"]:
-        flash.dies_at = 0
         fill(flash, 1)
-        flash.dies_at = flash.operations + dies_at
+        image = bytes(flash.data)
+        flash.arm(dies_at, mode)
     life.run(scenario[5], flash)
-    counts = outbox.counts
-    outbox.close()  # lets go of files: the chip is dead, nothing reaches it
-    if not flash.dead:
-        assert counts.io_errors == 0, "errors without a fault"
-        unmount()
-        return 0, counts
+    outbox.close()  # lets go of files: once the chip is dead, nothing reaches it
+    assert flash.dead or outbox.counts.io_errors == 0, "errors without a fault"
     unmount()
-    flash.dies_at = 0
-    flash.dead = False
+    return flash, life, image
+
+
+def look(scenario, flash, promised, evict_events):
+    """The power is back: what was promised is there, and the board goes on. Returns the records delivered."""
     mount(flash)
-    held = dict(promised)
-    held[2] = life.durable
     outbox, usable = open_outbox(3, scenario)
     assert usable, "open failed"
     assert outbox.boot == 3, "boot was raised"
-    delivered = check(outbox, scenario, held, evict_events)
+    delivered = check(outbox, scenario, promised, evict_events)
     seq = outbox.append(DELTA, 0, value_of(3, 1), 61, 1)
     assert seq == 1
     if scenario is not SCENARIOS["cramped"]:
         assert outbox.flush(), "the chip takes nothing any more"
-        held[3] = 1
-    check(outbox, scenario, held, evict_events)
+        promised[3] = 1
+    check(outbox, scenario, promised, evict_events)
     assert outbox.counts.io_errors == 0, "errors after the remount"
     outbox.close()
     unmount()
-    return flash.operations, delivered
+    return delivered
 
 
 def every_cut(name):
-    """Every operation of the scenario, cut in three ways."""
+    """Every operation of the scenario, cut in three ways.
+
+    It is lived once, with each operation written down: the chip after a cut is what was there before the operation and
+    what the cut left of it. Every LIVED_EVERYth cut is lived indeed, by an outbox whose chip dies under it.
+    """
     scenario = SCENARIOS[name]
     image, promised = prepare(scenario)
+    before = image
+    whole, life, image = live(scenario, before)
+    found = life.outbox.counts
+    data = bytearray(image)
     cuts = 0
     delivered = 0
-    while True:
-        gc.collect()
-        try:
-            operations, found = one_cut(scenario, image, promised, 1 + cuts // 3, cuts % 3, name in EVICTS_EVENTS)
-        except AssertionError:
-            print(f"violated at cut {cuts} of {name}")
-            raise
-        if not operations:
-            break
-        cuts += 1
-        delivered += found
+    for at, content, durable in whole.log:
+        for mode in (CUT_CLEAN, CUT_TORN, CUT_DONE):
+            gc.collect()
+            flash = RamFlash(scenario[0], scenario[1], data)
+            flash.cut(at, content, mode)
+            try:
+                if cuts % LIVED_EVERY == 0:
+                    flash, life, _ = live(scenario, before, 1 + cuts // 3, mode)
+                    assert flash.dead and life.durable == durable, "another life"
+                    flash.arm(0, mode)
+                    flash.dead = False
+                held = dict(promised)
+                held[2] = durable
+                delivered += look(scenario, flash, held, name in EVICTS_EVENTS)
+            except AssertionError:
+                print(f"violated at cut {cuts} of {name}")
+                raise
+            cuts += 1
+        data[at : at + len(content)] = content
     print(f"cuts={cuts} delivered={delivered} compactions={found.compactions}")
     print(f"no_space={found.no_space} deleted={found.segments_deleted}")
 

@@ -25,7 +25,22 @@ class RamFlash:
         self.dies_at = 0  # number of the operation that fails, 0: none
         self.mode = CUT_CLEAN
         self.dead = False
+        self.durable = None  # called at each operation of a flash that is not to die; what it says goes into the log
+        self.log = []  # (offset, content, what `durable` said) of each operation since `arm`
         self._erased = b"\xff" * block_bytes
+
+    def arm(self, dies_at, mode):
+        """From here on operations count: the power fails at number dies_at, or never for 0, and then each is logged."""
+        self.operations = 0
+        self.dies_at = dies_at
+        self.mode = mode
+        self.log = []
+
+    def cut(self, at, content, mode):
+        """Do to the bytes what a cut in an operation does."""
+        if mode != CUT_CLEAN:
+            done = len(content) if mode == CUT_DONE else len(content) // 2
+            self.data[at : at + done] = memoryview(content)[:done]
 
     def readblocks(self, block, buf, offset=0):
         if self.dead:
@@ -53,10 +68,10 @@ class RamFlash:
         self.operations += 1
         if self.operations == self.dies_at:
             self.dead = True
-            if self.mode != CUT_CLEAN:
-                done = size if self.mode == CUT_DONE else size // 2
-                self.data[at : at + done] = memoryview(content)[:done]
+            self.cut(at, content, self.mode)
             return -_EIO
+        if self.durable is not None and not self.dies_at:
+            self.log.append((at, bytes(content), self.durable()))
         self.data[at : at + size] = content
         return 0
 

@@ -27,6 +27,7 @@ class AckGateway:
         self.answering_questions = True
         self.drop: Callable[[frame.Frame], bool] = lambda _: False
         self.unix_s: Callable[[], int] = lambda: int(time.time())
+        self.clocks: dict[str, Callable[[], int]] = {}  # by device, for those that are told another time
         self.frames: list[frame.Frame] = []
         self.rows: dict[tuple[str, int, int], tuple[int, int, int, int]] = {}
         self.duplicates = 0
@@ -93,8 +94,11 @@ class AckGateway:
             return
         with self.lock:
             top = max((boot for name, boot, _ in self.rows if name == device), default=0)
-        answer = {"boot": 0, "seq": 0, "t": self.unix_s(), "ms": 0, "top": top}
+        answer = {"boot": 0, "seq": 0, "t": self._now(device), "ms": 0, "top": top}
         self._client.publish(topics.topic(device, topics.ACK), json.dumps(answer))
+
+    def _now(self, device: str) -> int:
+        return self.clocks.get(device, self.unix_s)()
 
     def _take(self, device: str, got: frame.Frame) -> None:
         if not self.answering or self.drop(got):
@@ -112,7 +116,7 @@ class AckGateway:
                 if start <= covered + 1:
                     covered = max(covered, seq)
             self.covered[device, got.boot] = covered
-        ack: dict[str, object] = {"boot": got.boot, "seq": covered, "t": self.unix_s(), "ms": 0}
+        ack: dict[str, object] = {"boot": got.boot, "seq": covered, "t": self._now(device), "ms": 0}
         if got.last_seq > covered:
             ack["got"] = [first, got.last_seq]
         self._client.publish(topics.topic(device, topics.ACK), json.dumps(ack))
