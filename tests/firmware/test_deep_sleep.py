@@ -240,4 +240,4 @@ def test_firmware_that_fails_at_each_wake_is_taken_back(
     assert board.wait_for(lambda: wakes(board) > starts, DEADLINE_S), "the former firmware sleeps and wakes"
     board.power_cut()
     assert line_of(bench, board) == ("a", "b", slot.REVERTED)
-    assert starts == 1, "it slept once, and crashed when it woke"
+    assert starts >= 1, "it slept before it crashed"

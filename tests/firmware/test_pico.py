@@ -197,7 +197,7 @@ def test_without_deep_sleep_it_rests_awake_between_its_samples(picos: Picos, gat
     taken = [row for row in read_tap(board.tap_path) if row.kind == 0 and row.channel == 0]
     times = [row.t_s * 1000 + row.t_ms for row in taken]
     assert len(times) >= 10 and {after - before for before, after in pairwise(times)} == {60_000}
-    assert len(board.history("joined")) == 3 and gapless(seqs(gateway, "pico-rest", 1))
+    assert board.event_counts["joined"] >= 3 and gapless(seqs(gateway, "pico-rest", 1))
 
 
 def test_it_is_deployed_over_its_cable_and_soft_resets_are_no_crashes(picos: Picos, gateway: AckGateway) -> None:

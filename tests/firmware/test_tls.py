@@ -67,13 +67,11 @@ class Secured:
         self.broker = Mosquitto(folder / "mosquitto", extra="\n".join(lines) + "\n")
 
     def renew(self) -> None:
-        """The broker shows a certificate that outlasts every board."""
+        """From now on the broker shows a certificate that outlasts every board; it goes on listening."""
         server = self._ca.issue("broker", "broker", ["localhost"])
-        self.broker.kill()
         (self.folder / "server.pem").write_bytes(server.certificate_pem)
         (self.folder / "server.key").write_bytes(server.key_pem)
-        self.broker.start()
-        self.wait_until_open()
+        self.broker.reload()
 
     def wait_until_open(self) -> None:
         """The second listener opens after the one that `start` waits for."""

@@ -6,6 +6,7 @@ It must not know what is published. Used by the tests of firmware, gateway and t
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import time
@@ -77,6 +78,11 @@ class Mosquitto:
     def kill(self) -> None:
         """End it as a power cut would."""
         self._end(kill=True)
+
+    def reload(self) -> None:
+        """SIGHUP: it reads its certificates again, and goes on listening (mosquitto 2.0 and newer)."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGHUP)
 
     def _end(self, kill: bool) -> None:
         process, self._process = self._process, None
