@@ -24,7 +24,7 @@ from host_tools.virtual.interpreter import Interpreter
 from host_tools.virtual.spec import BoardSpec, load_hardware
 from host_tools.virtual.tap import read_tap
 from isocore import record, topics
-from tests.firmware.conftest import FIRMWARE, ROOT, UMQTT
+from tests.firmware.conftest import FIRMWARE, ROOT, UMQTT, RunMicroPython
 from tests.firmware.test_board import DEADLINE_S, drained, gapless, seqs
 from tests.support.ack_gateway import AckGateway
 from tests.support.mosquitto import Mosquitto
@@ -228,3 +228,38 @@ def test_it_is_deployed_over_its_cable_and_soft_resets_are_no_crashes(picos: Pic
         assert crashes(gateway, board) == 0
     line.close()
     board.power_cut()
+
+
+REGISTERS = """
+import sys
+real = sys
+class Sys:
+    platform = "rp2"
+    implementation = ("micropython", (1, 25, 0), real.argv[2])
+    def __getattr__(self, name):
+        return getattr(real, name)
+class Machine:
+    mem32 = {}
+real.modules["sys"] = Sys()
+real.modules["machine"] = Machine()
+real.path.insert(0, real.argv[1])
+from isonode import hal
+assert hal.set_rtc_memory(b"ABCDEFGH") and hal.rtc_memory() == b"ABCDEFGH" and not hal.set_rtc_memory(bytes(9))
+print(*["%x" % address for address in sorted(Machine.mem32)])
+"""
+
+
+@pytest.mark.parametrize(
+    ("machine", "registers"),
+    [
+        ("Raspberry Pi Pico W with RP2040", "4005800c 40058010"),
+        ("Raspberry Pi Pico 2 W with RP2350", "400d800c 400d8010"),
+    ],
+)
+def test_what_survives_a_reset_lies_in_the_chips_own_registers(
+    run_micropython: RunMicroPython, tmp_path: Path, machine: str, registers: str
+) -> None:
+    """SCRATCH0 and SCRATCH1 of the watchdog: RP2040 datasheet 4.7.6; RP2350 datasheet, address map and watchdog."""
+    script = tmp_path / "registers.py"
+    script.write_text(REGISTERS, encoding="utf-8")
+    assert run_micropython(script, FIRMWARE, machine).split("\n")[0] == registers
