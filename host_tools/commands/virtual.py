@@ -35,8 +35,23 @@ def virtual() -> None:
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder of the board, which keeps its flash; default virtual-boards/NAME.",
 )
+@click.option(
+    "--board",
+    "kind",
+    default="virtual",
+    show_default=True,
+    help="What it poses as: a board file's name, such as pico_w.",
+)
 @click.option("--bare", is_flag=True, help="A new board has MicroPython and nothing else, as after `isotherm flash`.")
-def run(name: str | None, config: Path | None, rows: Path | None, speed: float, folder: Path | None, bare: bool) -> int:
+def run(
+    name: str | None,
+    config: Path | None,
+    rows: Path | None,
+    speed: float,
+    folder: Path | None,
+    kind: str,
+    bare: bool,
+) -> int:
     """Run one virtual board until Ctrl-C; print its serial port, and what it prints.
 
     \b
@@ -46,4 +61,4 @@ def run(name: str | None, config: Path | None, rows: Path | None, speed: float, 
     """
     from host_tools.virtual.foreground import run_board
 
-    return run_board(name, config, rows, speed, folder, click.echo, bare=bare)
+    return run_board(name, config, rows, speed, folder, click.echo, bare=bare, kind=kind)

@@ -22,7 +22,7 @@ from host_tools.virtual.board import Event, VirtualBoard
 from host_tools.virtual.errors import BoardError
 from host_tools.virtual.image import BoardFiles, ImageBuilder
 from host_tools.virtual.interpreter import find_micropython
-from host_tools.virtual.spec import BOARD_FILE, BoardSpec
+from host_tools.virtual.spec import BoardSpec, load_hardware
 from isocore.topics import is_device_id
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -44,8 +44,10 @@ def run_board(
     say: Say,
     *,
     bare: bool = False,
+    kind: str = "virtual",
 ) -> int:
-    """Run until Ctrl-C (130), SIGTERM (0) or a failure (HostError)."""
+    """Run until Ctrl-C (130), SIGTERM (0) or a failure (HostError). kind: the board file whose chip it poses as."""
+    like = boards.load(kind)
     configuration = _read_config(config)
     name = name or configuration.get("device") or DEFAULT_NAME
     if not is_device_id(name):
@@ -57,7 +59,7 @@ def run_board(
     folder = folder or DEFAULT_FOLDER / name
     folder.mkdir(parents=True, exist_ok=True)
     with _alone_in(folder), _stop_signal() as stopped:
-        board = _make(name, configuration, rows, speed, folder, say, bare)
+        board = _make(name, configuration, rows, speed, folder, say, bare, like)
         board.on_log.append(lambda _, line: say(line))
         board.events.append(lambda _, event: _tell(event, say))
         try:
@@ -91,7 +93,14 @@ def _read_config(path: Path | None) -> dict[str, Any]:
 
 
 def _make(
-    name: str, configuration: dict[str, Any], rows: Path | None, speed: float, folder: Path, say: Say, bare: bool
+    name: str,
+    configuration: dict[str, Any],
+    rows: Path | None,
+    speed: float,
+    folder: Path,
+    say: Say,
+    bare: bool,
+    like: boards.Board,
 ) -> VirtualBoard:
     """The board, off, with its flash as it was, or new."""
     if not (LIBRARIES / "umqtt" / "simple.py").is_file():
@@ -101,15 +110,16 @@ def _make(
         device=name,
         config=configuration,
         rows=rows,
-        devices=_devices(configuration),
+        devices=_devices(configuration, like),
         strobe_pin=configuration.get("sampling", {}).get("strobe_pin"),
         speed=speed,
         epoch_s=int(time.time()) if configuration.get("clock") == "rtc" else None,
         wifi=configuration.get("wifi", {}),
         serial=True,
     )
-    board = VirtualBoard(spec, folder, interpreter)
-    builder = ImageBuilder(interpreter, ROOT / ".tools" / "images")
+    hardware = load_hardware(like.path)
+    board = VirtualBoard(spec, folder, interpreter, hardware=hardware)
+    builder = ImageBuilder(interpreter, ROOT / ".tools" / "images", flash_bytes=hardware.flash_bytes)
     if not board.flash_path.exists():
         say(f"making {name}'s flash in {folder}")
         if bare:
@@ -124,10 +134,9 @@ def _make(
     return board
 
 
-def _devices(configuration: dict[str, Any]) -> list[dict[str, Any]]:
-    """The chips on its pins: one of each sensor where boards/virtual.toml has them, and those of the configuration."""
-    pins = boards.read(BOARD_FILE).pins
-    devices = [{"type": kind, "pin": pins[kind]} for kind in ("dht22", "ds18b20")]
+def _devices(configuration: dict[str, Any], like: boards.Board) -> list[dict[str, Any]]:
+    """The chips on its pins: one of each sensor where its board file has them, and those of the configuration."""
+    devices = [{"type": kind, "pin": like.pins[kind]} for kind in ("dht22", "ds18b20") if kind in like.pins]
     for sensor in configuration.get("sensors", ()):
         if "pin" in sensor and sensor["pin"] not in {device["pin"] for device in devices}:
             devices.append({"type": sensor["type"], "pin": sensor["pin"]})

@@ -83,6 +83,16 @@ def test_a_new_board_waits_to_be_provisioned_and_is_kept(running: list[Running],
     assert second.end(signal.SIGTERM) == 0
 
 
+def test_it_poses_as_another_board(running: list[Running], tmp_path: Path) -> None:
+    """Bare, so that nothing is linked for it: the chip is what is looked at."""
+    pico = start(running, tmp_path, "--board", "pico_w", "--name", "pico", "--bare")
+    port = pico.until("pico is on: ").split()[3].rstrip(",")
+    script = "import os, sys\nprint((sys.platform, os.statvfs('/')[2] * 4096))"
+    assert Device(port, timeout_s=DEADLINE_S).evaluate(script) == [("rp2", 868_352)]
+    assert pico.end(signal.SIGTERM) == 0
+    assert cli.run(["virtual", "run", "--board", "pico"]) == 2, "the board files there are, are named"
+
+
 def test_a_provisioned_board_runs_and_two_do_not_share_a_folder(running: list[Running], tmp_path: Path) -> None:
     config = {
         "device": "freezer",
