@@ -197,26 +197,7 @@ def train_one(
         name: _learn(target, by_channel[name], histories, current, goals, rules, delay_s) for name in sorted(by_channel)
     }
     silent_s = 0 if silence is None else _give_heartbeat(learnt, silence)
-    results = []
-    for one in learnt.values():
-        plain, after, reporting = _choose(one.where, one.group, one.new, one.goal, ways_to_try(one.old, one.delay_s))
-        results.append(
-            ChannelResult(
-                name=one.name,
-                devices=len(one.group),
-                before=_replay_all(one.group, one.old),
-                after=after,
-                plain=plain,
-                reporting=reporting,
-                period_ms=min(history.period_ms for history in one.group),
-                debounce_before=one.old.debounce_samples,
-                heartbeat_before=one.old.heartbeat_s,
-                borrowed=one.borrowed,
-                left_out=tuple(span for each in sound(one.screened, rules) for span in each.spans),
-                failing=tuple(each for each in one.screened if each.faulty > rules.fault_share_max),
-                verdicts=tuple(sorted(verdicts(one.group, one.new).items())) if after.alarms else (),
-            )
-        )
+    results = tuple(_fit_reporting(one, rules) for one in learnt.values())
     channels = {name: one.new for name, one in learnt.items()}
     model = Model(fleet, target, sequence, channels=channels)
     try:
@@ -224,7 +205,7 @@ def train_one(
         model = iso_model.parse(iso_model.to_payload(model))
     except ModelError as error:
         raise InputError(f"{target}: no such model can be: {error}") from None
-    return TrainedModel(model, tuple(results), silent_s)
+    return TrainedModel(model, results, silent_s)
 
 
 @dataclass
@@ -274,6 +255,26 @@ def _learn(
     new = fit([one.history for one in sound(screened, rules)], old, rules)
     goal = goals.get(name) or goals.get("") or DEFAULT_GOALS.get(name) or DEFAULT_GOALS[""]
     return _Learnt(name, where, group, screened, borrowed, old, new, goal, old.delay_s if delay_s is None else delay_s)
+
+
+def _fit_reporting(one: _Learnt, rules: Rules) -> ChannelResult:
+    """Set a channel's error bound and reporting, and replay it under the old and the new parameters."""
+    plain, after, reporting = _choose(one.where, one.group, one.new, one.goal, ways_to_try(one.old, one.delay_s))
+    return ChannelResult(
+        name=one.name,
+        devices=len(one.group),
+        before=_replay_all(one.group, one.old),
+        after=after,
+        plain=plain,
+        reporting=reporting,
+        period_ms=min(history.period_ms for history in one.group),
+        debounce_before=one.old.debounce_samples,
+        heartbeat_before=one.old.heartbeat_s,
+        borrowed=one.borrowed,
+        left_out=tuple(span for each in sound(one.screened, rules) for span in each.spans),
+        failing=tuple(each for each in one.screened if each.faulty > rules.fault_share_max),
+        verdicts=tuple(sorted(verdicts(one.group, one.new).items())) if after.alarms else (),
+    )
 
 
 def _screened(group: Sequence[History], rules: Rules) -> list[Screened]:
