@@ -13,7 +13,7 @@ those who look at alarms later. A sensor that drifts slowly looks like a room th
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Sequence
 
@@ -25,7 +25,8 @@ SPIKE_SAMPLES = 2
 SPIKE_MS = 15 * 60_000  # and within that time: of hourly samples none can be told to be a spike
 ROOM, SPIKE, POWER_ON = "room", "spike", "power-on"
 JUMP_MILLI_MIN, JUMP_HUMIDITY_MILLI_MIN = 2000, 10_000
-JUMP_FACTOR = 4  # times the step from sample to sample that 99 % keep below
+JUMP_FACTOR = 4  # times the step from sample to sample that 99 % keep below,
+WILD_FACTOR = 20  # of those within so many times the step that three quarters keep below: one spike in ten stays out
 
 
 def far_milli(history: History, runs: Sequence[Run]) -> int:
@@ -37,7 +38,10 @@ def far_milli(history: History, runs: Sequence[Run]) -> int:
         for i in range(len(run.value) - 1)
         if not run.fault[i] and not run.fault[i + 1]
     )
-    return max(least, JUMP_FACTOR * steps[len(steps) * 99 // 100]) if steps else least
+    if not steps:
+        return least
+    tame = bisect_right(steps, max(least, WILD_FACTOR * steps[len(steps) * 3 // 4]))
+    return max(least, JUMP_FACTOR * steps[tame * 99 // 100])
 
 
 def verdict(run: Run, row: int, kind: str, limit_milli: int, far: int) -> str:

@@ -151,3 +151,25 @@ def test_the_report_says_what_was_left_out_and_what_alarms_were() -> None:
     assert "the longest spike, day" in said
     assert "room" in said.split("largest error")[0]
     assert "spike" in said.split("largest error")[0]
+
+
+@pytest.mark.parametrize("away", [SPIKE, POWER_ON])
+@pytest.mark.parametrize("place", ["fridge", "office"])
+def test_a_sensor_that_fails_at_every_twentieth_sample_moves_no_limit(place: str, away: str) -> None:
+    """Quantiles alone withstand a few; of so many, only leaving them out does."""
+    history = ordinary.year(place, 53, 14)
+    run = history.runs[0]
+    bad = (85_000 if away == POWER_ON else value + 20_000 * (-1) ** (i // 20) for i, value in enumerate(run.value))
+    values = array("i", (b if i % 20 == 7 else v for i, (v, b) in enumerate(zip(run.value, bad, strict=True))))
+    faulty, clean = limits(replace(history, runs=[Run(run.t_ms, values, run.fault)])), limits(history)
+    assert furthest(faulty, clean) <= 200
+    assert abs(faulty.rate_limit_milli_min - clean.rate_limit_milli_min) <= 100
+    assert faulty.debounce_samples == clean.debounce_samples
+
+
+@pytest.mark.parametrize("place", ["fridge", "office", "server-room"])
+def test_a_stuck_sensor_does_not_teach_how_long_a_rest_is_ordinary(place: str) -> None:
+    history = ordinary.year(place, 54, 20)
+    run = history.runs[0]
+    values = array("i", (run.value[2000] if 2000 <= i < 3152 else value for i, value in enumerate(run.value)))  # 4 days
+    assert limits(replace(history, runs=[Run(run.t_ms, values, run.fault)])).stuck_s == limits(history).stuck_s
