@@ -116,6 +116,8 @@ def test_what_a_wiped_board_kept_on_flash_is_renumbered_before_it_is_sent(bench:
     assert board.wait_for(lambda: board.counters.get("boot") == 2 and board.counters["outbox_writes"] > 3, DEADLINE_S)
     assert not board.counters["frames_sent"], "nothing is sent under a number that may have been used"
     daemon.start()
+    assert board.wait_for(lambda: board.counters.get("boot") == 5, DEADLINE_S), board.counters
+    board.set_speed(20_000)
     assert board.wait_for(lambda: board.trace_done and drained(board), DEADLINE_S), board.counters
     board.stop()
     assert board.counters["boot"] == 5, "1 and 2 became 3 and 4; the renumbering took a start of its own"

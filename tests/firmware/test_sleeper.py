@@ -57,7 +57,7 @@ def slept(sleeper: Any, state: ChannelFilter) -> ChannelFilter:
 
 
 @given(life=strategies.lives(), models=strategies.st.lists(strategies.params(), min_size=1, max_size=3))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_a_filter_that_sleeps_between_all_samples_is_one_that_does_not(
     sleeper: Any, life: list[strategies.Event], models: list[Any]
 ) -> None:

@@ -76,6 +76,10 @@ class _Words:
         return machine.WDT_RESET if self[WATCHDOG_BASE + 4 * _REASON] else machine.PWRON_RESET
 
 
+_esp32_rtc = machine.RTC
+_Watchdog = machine.WDT
+
+
 class _Rtc:
     """Date and time; there is no memory in it."""
 
@@ -84,12 +88,6 @@ class _Rtc:
 
     def datetime(self, new=None):
         return self._clock.datetime(new)
-
-
-_esp32_rtc = machine.RTC
-
-
-_Watchdog = machine.WDT
 
 
 class _Wdt(_Watchdog):
