@@ -13,7 +13,7 @@ import sys
 sys.path[:0] = sys.argv[1:3]
 
 from isonode import crash, goodconfig
-from outbox_flash import CUT_CLEAN, CUT_DONE, CUT_TORN, RamFlash, format_and_mount, mount, unmount
+from outbox_flash import RamFlash, cut_everywhere, format_and_mount, unmount
 
 BLOCKS, BLOCK_BYTES = 24, 512
 LOG_BYTES_MAX = crash.LOG_BYTES_MAX + crash.ENTRY_BYTES_MAX
@@ -51,37 +51,16 @@ def write(path, data):
         file.write(data)
 
 
-def cut_everywhere(start, action, check):
-    """Do `action` on every cut copy of a flash; check(what it promised) once the power is back."""
-    cuts = 0
-    at = 0
-    while True:
-        at += 1
-        done = False
-        for mode in (CUT_CLEAN, CUT_TORN, CUT_DONE):
-            flash = RamFlash(BLOCKS, BLOCK_BYTES, start)
-            mount(flash)
-            flash.dies_at = at
-            flash.mode = mode
-            action()
-            promised = not flash.dead
-            done = done or promised
-            unmount()
-            flash.dead = False
-            flash.dies_at = 0
-            mount(flash)
-            check(promised, (at, mode))
-            unmount()
-            cuts += 1
-        if done:
-            return cuts
-
-
 # ---- the crash log: what stood in it stays, the new entry is whole or not there, and the next one goes in
 
 
 def log(text):
     crash.log(ValueError(text))
+
+
+def log_new(flash):
+    log("new")
+    return not flash.dead
 
 
 def check_log(before, promised, where):
@@ -120,12 +99,17 @@ for entries in (0, 1, 5, 6, 12):  # none; one; almost full; full, so that the ne
     data, before = logged(entries)
     rotated = rotated or len(before) > crash.LOG_BYTES_MAX
     log_cuts += cut_everywhere(
-        data, lambda: log("new"), lambda done, where, before=before: check_log(before, done, where)
+        BLOCKS, BLOCK_BYTES, data, log_new, lambda done, where, before=before: check_log(before, done, where)
     )
 assert rotated
 
 
 # ---- the copy of a configuration that ran well: the former or the later one, checked by its CRC
+
+
+def keep_good(flash):
+    goodconfig.keep(CONFIG_PATH)
+    return not flash.dead
 
 
 def check_good(promised, where):
@@ -141,5 +125,5 @@ write(CONFIG_PATH, FORMER)
 goodconfig.keep(CONFIG_PATH)
 write(CONFIG_PATH, LATER)
 unmount()
-good_cuts = cut_everywhere(flash.data, lambda: goodconfig.keep(CONFIG_PATH), check_good)
+good_cuts = cut_everywhere(BLOCKS, BLOCK_BYTES, flash.data, keep_good, check_good)
 print("log_cuts=%d good_cuts=%d" % (log_cuts, good_cuts))

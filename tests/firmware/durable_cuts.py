@@ -5,7 +5,7 @@ public key. Each operation is cut clean, torn and just done. Prints a line of `n
 """
 
 # MicroPython: the path comes before the imports, and there is no contextlib.
-# ruff: noqa: E402, I001, SIM105, SIM115, UP031
+# ruff: noqa: E402, I001, SIM115, UP031
 
 import sys
 
@@ -14,7 +14,7 @@ sys.path[:0] = sys.argv[1:3]
 from isocore import sign
 from isonode import bootcount
 from isonode.models import Models
-from outbox_flash import CUT_CLEAN, CUT_DONE, CUT_TORN, RamFlash, format_and_mount, mount, unmount
+from outbox_flash import RamFlash, cut_everywhere, format_and_mount, unmount
 
 FIRST, SECOND, KEY = (open(name, "rb").read() for name in sys.argv[3:6])
 BLOCKS, BLOCK_BYTES = 24, 512
@@ -42,69 +42,29 @@ def take(models, container):
         models.step(0, diff)
 
 
-def count_boots(start):
-    """Returns the operations of one boot; asserts that numbers rise across every cut."""
-    cuts = 0
-    at = 0
-    while True:
-        at += 1
-        done = False
-        for mode in (CUT_CLEAN, CUT_TORN, CUT_DONE):
-            flash = RamFlash(BLOCKS, BLOCK_BYTES, start)
-            mount(flash)
-            flash.dies_at = at
-            flash.mode = mode
-            seen = 0
-            try:
-                seen = bootcount.next_boot(1, PATHS)[0]
-            except OSError:
-                pass
-            done = done or not flash.dead
-            unmount()
-            flash.dead = False
-            flash.dies_at = 0
-            mount(flash)
-            after = bootcount.next_boot(1, PATHS)[0]
-            assert after > max(seen, 3), ("boot number came again", at, mode, seen, after)
-            unmount()
-            cuts += 1
-        if done:
-            return cuts
+def next_boot(_flash=None):
+    return bootcount.next_boot(1, PATHS)[0]
 
 
-def change_models(start):
-    cuts = 0
-    at = 0
-    while True:
-        at += 1
-        done = False
-        for mode in (CUT_CLEAN, CUT_TORN, CUT_DONE):
-            flash = RamFlash(BLOCKS, BLOCK_BYTES, start)
-            mount(flash)
-            flash.dies_at = at
-            flash.mode = mode
-            promised = 1
-            try:
-                models = opened()
-                assert models.sequence == 1, ("before the cut", models.state)
-                take(models, SECOND)
-                if models.io_errors == 0 and models.sequence == 2 and not models.on_trial:
-                    promised = 2
-            except OSError:
-                pass
-            done = done or not flash.dead
-            unmount()
-            flash.dead = False
-            flash.dies_at = 0
-            mount(flash)
-            models = opened()
-            assert models.sequence in (promised, 2), ("neither model runs", at, mode, promised, models.state)
-            take(models, SECOND)
-            assert models.sequence == 2, ("stuck", at, mode, models.state)
-            unmount()
-            cuts += 1
-        if done:
-            return cuts
+def check_boot(seen, where):
+    """Numbers rise across every cut."""
+    after = next_boot()
+    assert after > max(seen or 0, 3), ("boot number came again", where, seen, after)
+
+
+def change_model(_flash):
+    """The sequence that has to run from here on."""
+    models = opened()
+    assert models.sequence == 1, ("before the cut", models.state)
+    take(models, SECOND)
+    return 2 if models.io_errors == 0 and models.sequence == 2 and not models.on_trial else 1
+
+
+def check_model(promised, where):
+    models = opened()
+    assert models.sequence in (promised or 1, 2), ("neither model runs", where, promised, models.state)
+    take(models, SECOND)
+    assert models.sequence == 2, ("stuck", where, models.state)
 
 
 flash = RamFlash(BLOCKS, BLOCK_BYTES)
@@ -118,7 +78,7 @@ format_and_mount(flash)
 for _ in range(3):
     bootcount.next_boot(1, PATHS)[0]
 unmount()
-boot_cuts = count_boots(flash.data)
+boot_cuts = cut_everywhere(BLOCKS, BLOCK_BYTES, flash.data, next_boot, check_boot)
 
 flash = RamFlash(BLOCKS, BLOCK_BYTES)
 format_and_mount(flash)
@@ -126,5 +86,5 @@ fresh = opened()
 take(fresh, FIRST)
 assert fresh.sequence == 1 and not fresh.on_trial
 unmount()
-model_cuts = change_models(flash.data)
+model_cuts = cut_everywhere(BLOCKS, BLOCK_BYTES, flash.data, change_model, check_model)
 print("boot_cuts=%d model_cuts=%d" % (boot_cuts, model_cuts))

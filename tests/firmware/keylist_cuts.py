@@ -5,7 +5,7 @@ key. Each operation is cut clean, torn and just done. Prints `taken_cuts=N file_
 """
 
 # MicroPython: the path comes before the imports, and there is no contextlib.
-# ruff: noqa: E402, I001, SIM105, SIM115, UP031
+# ruff: noqa: E402, I001, SIM115, UP031
 
 import sys
 
@@ -14,7 +14,7 @@ sys.path[:0] = sys.argv[1:3]
 from isocore import sign
 from isonode import trust
 from isonode.models import Models
-from outbox_flash import CUT_CLEAN, CUT_DONE, CUT_TORN, RamFlash, format_and_mount, mount, unmount
+from outbox_flash import RamFlash, cut_everywhere, format_and_mount, mount, unmount
 
 OLD, NEW, ROOT_KEY = (open(name, "rb").read() for name in sys.argv[3:6])
 BLOCKS, BLOCK_BYTES = 24, 512
@@ -35,35 +35,11 @@ def take(models):
     return models._list
 
 
-def cut_everywhere(start, action):
-    """Do `action` on every cut copy of a flash; after each the list is a whole one, and the new one can be had."""
-    cuts = 0
-    at = 0
-    while True:
-        at += 1
-        done = False
-        for mode in (CUT_CLEAN, CUT_TORN, CUT_DONE):
-            flash = RamFlash(BLOCKS, BLOCK_BYTES, start)
-            mount(flash)
-            flash.dies_at = at
-            flash.mode = mode
-            promised = 1
-            try:
-                promised = action()
-            except OSError:
-                pass
-            done = done or not flash.dead
-            unmount()
-            flash.dead = False
-            flash.dies_at = 0
-            mount(flash)
-            version, keys, _ = trust.kept("/f/model", ROOT_KEY)
-            assert version in (max(1, promised), 2) and len(keys) == 1, (at, mode, promised, version)
-            assert take(opened()) == 2, ("stuck", at, mode)
-            unmount()
-            cuts += 1
-        if done:
-            return cuts
+def check(promised, where):
+    """The list is a whole one, and the new one can be had."""
+    version, keys, _ = trust.kept("/f/model", ROOT_KEY)
+    assert version in (max(1, promised or 1), 2) and len(keys) == 1, (where, promised, version)
+    assert take(opened()) == 2, ("stuck", where)
 
 
 def write(path, data):
@@ -76,8 +52,9 @@ format_and_mount(flash)
 write("/f/model-keys.isos", OLD)
 assert opened()._list == 1
 unmount()
-taken = cut_everywhere(flash.data, lambda: take(opened()))
+taken = cut_everywhere(BLOCKS, BLOCK_BYTES, flash.data, lambda flash: take(opened()), check)
 mount(flash)
 write("/f/model-keys.isos", NEW)
 unmount()
-print("taken_cuts=%d file_cuts=%d" % (taken, cut_everywhere(flash.data, lambda: opened()._list)))
+files = cut_everywhere(BLOCKS, BLOCK_BYTES, flash.data, lambda flash: opened()._list, check)
+print("taken_cuts=%d file_cuts=%d" % (taken, files))

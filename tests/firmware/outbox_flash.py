@@ -87,6 +87,38 @@ def mount(flash, path="/f"):
     vfs.mount(vfs.VfsLfs2(flash, progsize=32, readsize=32, lookahead=32), path)
 
 
+def cut_everywhere(blocks, block_bytes, start, action, check):
+    """Cut the power at every operation of `action`, each clean, torn and just done. Returns how many cuts that were.
+
+    start: the bytes of a flash, of which each cut gets a copy. action(flash): returns what it promised; an OSError is
+    the dying chip's, and promises None. check(promised, (number, mode)): at the mounted flash once the power is back.
+    """
+    cuts = 0
+    at = 0
+    while True:
+        at += 1
+        whole = False
+        for mode in (CUT_CLEAN, CUT_TORN, CUT_DONE):
+            flash = RamFlash(blocks, block_bytes, start)
+            mount(flash)
+            flash.dies_at = at
+            flash.mode = mode
+            try:
+                promised = action(flash)
+            except OSError:
+                promised = None
+            whole = whole or not flash.dead
+            unmount()
+            flash.dead = False
+            flash.dies_at = 0
+            mount(flash)
+            check(promised, (at, mode))
+            unmount()
+            cuts += 1
+        if whole:
+            return cuts
+
+
 def unmount(path="/f"):
     """Unmount; a chip that is dead has nothing more to say."""
     try:

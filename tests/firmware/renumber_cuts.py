@@ -16,7 +16,7 @@ from isocore.frame import decode
 from isocore.record import HIGH_ON, SAMPLE
 from isonode import bootcount, identity
 from isonode.outbox import Outbox
-from outbox_flash import CUT_CLEAN, CUT_DONE, CUT_TORN, RamFlash, format_and_mount, mount, unmount
+from outbox_flash import RamFlash, cut_everywhere, format_and_mount, unmount
 
 BLOCKS, BLOCK_BYTES = 64, 512
 FOLDER = "/f/outbox"
@@ -85,37 +85,23 @@ want = [(number + TOP, seq, kind, value) for number, seq, kind, value in content
 assert len(want) == 60
 unmount()
 
-cuts = 0
-at = 0
-while True:
-    at += 1
-    done = False
-    for mode in (CUT_CLEAN, CUT_TORN, CUT_DONE):
-        cut = RamFlash(BLOCKS, BLOCK_BYTES, flash.data)
-        mount(cut)
-        cut.dies_at = at
-        cut.mode = mode
-        try:
-            while not cut.dead and not settle(*start()):
-                pass
-        except OSError:
-            pass
-        done = done or not cut.dead
-        unmount()
-        cut.dead = False
-        cut.dies_at = 0
-        mount(cut)
-        for _ in range(4):
-            outbox, boot, fresh = start()
-            if not fresh or settle(outbox, boot, fresh):
-                break
-        else:
-            raise AssertionError(("never settles", at, mode))
-        got = contents(outbox)
-        assert got == want, ("records changed", at, mode, got[:3], got[-3:], len(got))
-        assert boot > max(item[0] for item in got), ("boot", boot)
-        unmount()
-        cuts += 1
-    if done:
-        break
+
+def renumber(flash):
+    while not flash.dead and not settle(*start()):
+        pass
+
+
+def check(_promised, where):
+    for _ in range(4):
+        outbox, boot, fresh = start()
+        if not fresh or settle(outbox, boot, fresh):
+            break
+    else:
+        raise AssertionError(("never settles", where))
+    got = contents(outbox)
+    assert got == want, ("records changed", where, got[:3], got[-3:], len(got))
+    assert boot > max(item[0] for item in got), ("boot", boot)
+
+
+cuts = cut_everywhere(BLOCKS, BLOCK_BYTES, flash.data, renumber, check)
 print("cuts=%d" % cuts)
