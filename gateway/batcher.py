@@ -112,7 +112,7 @@ class Batcher:
         self._wall_s = wall_s
         self._select = Selector(policies, self._info)
         self._beside = {source.lane: source for source in beside}
-        self._due_s = dict.fromkeys(self._beside, -math.inf)  # what was there before is due at once
+        self._due_s = dict.fromkeys(self._beside, -math.inf)  # what was there before is due at once; inf: nothing is
         self._wake = threading.Event()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -160,11 +160,9 @@ class Batcher:
 
     def due(self, lane: str, in_s: float = 0.0) -> None:
         """A lane without rows has something to send, or will have by then; returns at once."""
-        source = self._beside.get(lane)
-        if source is not None:
+        if lane in self._beside:
             with self._lock:
-                self._due_s[lane] = min(self._due_s[lane] if source.due else math.inf, self._clock_s() + in_s)
-            source.due = True
+                self._due_s[lane] = min(self._due_s[lane], self._clock_s() + in_s)
             self._wake.set()
 
     def tune(self, policy: Policy, policies: Sequence[UploadPolicy] = ()) -> None:
@@ -226,10 +224,10 @@ class Batcher:
 
     def _due_in_s(self) -> float:
         with self._lock:
-            due_s = [self._due_s[lane] for lane, source in self._beside.items() if source.due and self._free(lane)]
+            due_s = [at_s for lane, at_s in self._due_s.items() if at_s < math.inf and self._free(lane)]
             if self._live_since_s is not None and self._free(LANE_LIVE):
                 due_s.append(self._live_since_s + self._policy.live_age_s)
-            return max(0.0, min(due_s, default=math.inf) - self._clock_s()) if due_s else _IDLE_S
+            return max(0.0, min(due_s) - self._clock_s()) if due_s else _IDLE_S
 
     def _step(self, lane: str) -> bool:
         """Freeze one batch of a lane if one is due. True when there may be more."""
@@ -314,12 +312,15 @@ class Batcher:
         return self._pass(LANE_BACKFILL, rows, next_row)
 
     def _step_beside(self, lane: str) -> bool:
-        source = self._beside.get(lane)
-        if source is None or not source.due or self._clock_s() < self._due_s[lane]:
-            return False
-        made = source.make(self._policy.backfill_rows)
+        with self._lock:
+            if self._clock_s() < self._due_s.get(lane, math.inf):
+                return False
+            self._due_s[lane] = math.inf
+        made = self._beside[lane].make(self._policy.backfill_rows)
         if made is None:
             return False
+        if made.more:
+            self.due(lane)
         number = self._next_number()
         # Row ids are the readings'; a batch without any stands at 0, and its rows are what it holds instead.
         if number is None or not self._freeze(

@@ -1,6 +1,6 @@
 """What goes up in batches without readings: windows, with runs of analyses beside them, and states of models.
 
-Each lane of such batches has a source: it is due when there may be something, and makes what the next batch holds.
+Each lane of such batches has a source, which makes what the next one holds; who sends them knows when one is due.
 Its cursor is a revision, and moves in the transaction that freezes the batch: so a kill neither loses nor repeats. What
 changes while a batch is on its way has a higher revision, and goes with the next. It knows neither slots nor sinks.
 """
@@ -44,20 +44,20 @@ class Models(Infos, Protocol):
 
 
 class Made(NamedTuple):
-    """What a batch will hold: how much, where the lane's cursor stands then, its document by its number, and whom to
-    tell once it is durable."""
+    """What a batch will hold: how much, whether that is all the limit lets, where the lane's cursor stands then, its
+    document by its number, and whom to tell once it is durable."""
 
     size: int
+    more: bool
     next_revision: int
     document: Callable[[int], dict[str, Any]]
     frozen: Callable[[], None]
 
 
 class Source(Protocol):
-    """Of one lane and one sink. due: there may be something; whoever says so may be in any thread."""
+    """Of one lane and one sink."""
 
     lane: str
-    due: bool
 
     def make(self, limit: int) -> Made | None:
         """What the next batch holds; None: nothing now."""
@@ -76,14 +76,11 @@ class WindowSource:
         self._infos = infos
         self._windows = windows
         self._analyses = analyses
-        self.due = True
 
     def make(self, limit: int) -> Made | None:
-        self.due = False
         cursor = self._windows.cursor(self._sink)
         windows = self._windows.closed(cursor, limit)
         next_revision = windows[-1].revision + 1 if windows else cursor
-        self.due = self.due or len(windows) == limit
         documents, runs = self._analyses.ready(next_revision - 1) if self._analyses else ([], [])
         if not windows and not runs:
             return None
@@ -96,7 +93,7 @@ class WindowSource:
             if self._analyses and runs:
                 self._analyses.sent(runs)
 
-        return Made(len(windows), next_revision, document, frozen)
+        return Made(len(windows), len(windows) == limit, next_revision, document, frozen)
 
 
 class ModelSource:
@@ -108,13 +105,10 @@ class ModelSource:
         self._sink = sink
         self._gateway = gateway
         self._models = models
-        self.due = True
 
     def make(self, limit: int) -> Made | None:
-        self.due = False
         limit = min(limit, _MODELS_MAX)
         states = self._models.unfrozen_models(self._sink, limit)
-        self.due = self.due or len(states) == limit
         if not states:
             return None
         infos = self._models.device_infos({state.device for state in states})
@@ -122,4 +116,4 @@ class ModelSource:
         def document(number: int) -> dict[str, Any]:
             return wire.model_document(self._gateway, number, states, infos)
 
-        return Made(len(states), states[-1].revision + 1, document, lambda: None)
+        return Made(len(states), len(states) == limit, states[-1].revision + 1, document, lambda: None)

@@ -85,6 +85,11 @@ class Family(NamedTuple):
     samples: Sequence[tuple[dict[str, str], float]]
 
 
+def _key(labels: dict[str, str]) -> Labels:
+    """Labels in one order; there is nothing to sort in most, and counters rise with each message."""
+    return tuple(labels.items()) if len(labels) < 2 else tuple(sorted(labels.items()))
+
+
 class Metrics:
     """A registry."""
 
@@ -97,7 +102,7 @@ class Metrics:
 
     def add(self, name: str, amount: float, **labels: str) -> None:
         """Raise a counter."""
-        key = tuple(labels.items()) if len(labels) < 2 else tuple(sorted(labels.items()))
+        key = _key(labels)
         with self._lock:
             family = self._values.get(name)
             if family is None:
@@ -106,7 +111,7 @@ class Metrics:
 
     def observe(self, name: str, amount: float, **labels: str) -> None:
         """Add one observation, in seconds, to a histogram."""
-        key = tuple(sorted(labels.items()))
+        key = _key(labels)
         with self._lock:
             family = self._timings.setdefault(name, {})
             counts, total = family.get(key) or ([0] * (len(BUCKETS_S) + 1), 0.0)
@@ -115,7 +120,7 @@ class Metrics:
 
     def gauge(self, name: str, help_text: str, read: Callable[[], float], **labels: str) -> None:
         """Register a gauge that is read when asked for."""
-        key = tuple(sorted(labels.items()))
+        key = _key(labels)
         with self._lock:
             self._gauges[name + repr(key)] = (help_text, (("", name), *key), read)
 
@@ -127,7 +132,7 @@ class Metrics:
     def value(self, name: str, **labels: str) -> float:
         """One counter; 0 when it never rose."""
         with self._lock:
-            return self._values.get(name, {}).get(tuple(sorted(labels.items())), 0)
+            return self._values.get(name, {}).get(_key(labels), 0)
 
     def total(self, name: str) -> float:
         """A counter over all its labels."""
@@ -174,7 +179,7 @@ class Metrics:
             if family.samples:
                 self._head(lines, family.name, family.help, family.kind)
             for labels, amount in family.samples:
-                key = tuple(sorted(labels.items()))
+                key = _key(labels)
                 lines.append(f"{PREFIX}{family.name}{_labels(key)} {_number(amount)}")
         return "\n".join(lines) + "\n"
 

@@ -76,23 +76,30 @@ class Client(paho.Client):
         That is half of what paho spends on one. Whatever is not plain, malformed packets included, goes paho's own way.
         """
         header, packet = self._in_packet["command"], self._in_packet["packet"]
-        if self.on_plain is None or header & _QOS or len(packet) < 2:
-            return super()._handle_publish()  # type: ignore[no-untyped-call, unused-ignore]
-        begin = 2 + (packet[0] << 8 | packet[1])
-        if not 2 < begin <= len(packet):
-            return super()._handle_publish()  # type: ignore[no-untyped-call, unused-ignore]
-        try:
-            name = str(packet[2:begin], "utf-8")
-        except UnicodeDecodeError:
-            return super()._handle_publish()  # type: ignore[no-untyped-call, unused-ignore]
-        self.on_plain(name, bytes(packet[begin:]), bool(header & _RETAIN))
-        return paho.MQTT_ERR_SUCCESS
+        if self.on_plain is not None and not header & _QOS and len(packet) >= 2:
+            begin = 2 + (packet[0] << 8 | packet[1])
+            try:
+                name = str(packet[2:begin], "utf-8")
+            except UnicodeDecodeError:
+                name = ""
+            if name and begin <= len(packet):
+                self.on_plain(name, bytes(packet[begin:]), bool(header & _RETAIN))
+                return paho.MQTT_ERR_SUCCESS
+        return super()._handle_publish()  # type: ignore[no-untyped-call, unused-ignore]
 
     def _create_socket(self) -> Any:
         plain: Any = super()._create_socket()  # type: ignore[no-untyped-call, unused-ignore]
         # Acks are small and come in bursts: by RFC 896 (Nagle) each would wait for the broker to answer the one before.
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return _BufferedSocket(plain)
+
+
+def topic_of(message: paho.MQTTMessage) -> str:
+    """Its topic, as far as it is text."""
+    try:
+        return message.topic
+    except UnicodeDecodeError:
+        return "(not UTF-8)"
 
 
 class BrokerLink:
@@ -260,13 +267,7 @@ class BrokerLink:
             self._on_message(name, payload, retained)
 
     def _message(self, _client: paho.Client, _data: Any, message: paho.MQTTMessage) -> None:
-        if self._deaf:
-            return
-        try:
-            name = message.topic
-        except UnicodeDecodeError:
-            name = "(not UTF-8)"
-        self._on_message(name, bytes(message.payload), message.retain)
+        self._plain(topic_of(message), bytes(message.payload), message.retain)
 
     def _serve(self, client: paho.Client) -> None:
         """Read and write until the connection ends or `stop`."""

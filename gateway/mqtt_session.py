@@ -25,7 +25,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from gateway.messages import Receipt
 from gateway.metrics import Metrics
-from gateway.mqtt import CONNECT_TIMEOUT_S, BrokerLink, Client
+from gateway.mqtt import CONNECT_TIMEOUT_S, BrokerLink, Client, topic_of
 
 log = logging.getLogger("isotherm.mqtt")
 
@@ -108,10 +108,7 @@ class SessionLink(BrokerLink):
     def _message(self, _client: paho.Client, _data: Any, message: paho.MQTTMessage) -> None:
         if self._deaf or self._hung_up:
             return
-        try:
-            name = message.topic
-        except UnicodeDecodeError:
-            name = "(not UTF-8)"
+        name = topic_of(message)
         payload = bytes(message.payload)
         receipt = None
         if message.qos:

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import accumulate
-from typing import Any
+from typing import Any, TypeVar
 
 from gateway import wire
-from gateway.messages import LANE_WINDOWS, REVISED_LANES, Batch, DeviceInfo, ModelState, Row, Tag
+from gateway.messages import LANE_WINDOWS, REVISED_LANES, Batch, DeviceInfo, ModelState, Row, Tag, WindowRow
 from gateway.unpack import records, tags, windows
 
 Codec = tuple[str, Callable[[bytes], bytes]]
+_T = TypeVar("_T")
 
 
 def remake(gateway: str, batch: Batch, numbers: Sequence[int], codec: Codec) -> list[Batch]:
@@ -83,18 +84,15 @@ def _windows(gateway: str, batch: Batch, document: dict[str, Any], numbers: Sequ
         infos = {place: _info(place, entry) for place, entry in enumerate(document["devices"])}
     except (LookupError, TypeError) as exc:
         raise ValueError(f"batch {batch.batch} holds no windows: {exc!r}") from exc
-    encoding, compress = codec
-    parts = len(numbers)
     analyses = document.get("analyses", [])
-    if len(rows) < parts and not (parts == 1 and analyses):
+    if len(rows) < len(numbers) and not (len(numbers) == 1 and analyses):
         raise ValueError("it holds a single window")
-    made = []
-    for nth, number in enumerate(numbers):
-        part = rows[nth * len(rows) // parts : (nth + 1) * len(rows) // parts]
-        beside = analyses if nth == parts - 1 else []  # they need all the windows
-        data, digest = wire.encode(wire.window_document(gateway, number, part, infos, beside), compress)
-        made.append(batch._replace(batch=number, rows=len(part), encoding=encoding, digest=digest, body=data))
-    return made
+
+    def one(number: int, part: Sequence[WindowRow]) -> dict[str, Any]:
+        beside = analyses if number == numbers[-1] else []  # they need all the windows
+        return wire.window_document(gateway, number, part, infos, beside)
+
+    return _parts(batch, rows, numbers, codec, one)
 
 
 def _models(gateway: str, batch: Batch, document: dict[str, Any], numbers: Sequence[int], codec: Codec) -> list[Batch]:
@@ -104,14 +102,25 @@ def _models(gateway: str, batch: Batch, document: dict[str, Any], numbers: Seque
         infos = {place: _info(place, entry) for place, entry in enumerate(document["devices"])}
     except (LookupError, TypeError) as exc:
         raise ValueError(f"batch {batch.batch} holds no models: {exc!r}") from exc
+    if len(states) < len(numbers):
+        raise ValueError("it holds a single model")
+    return _parts(batch, states, numbers, codec, lambda number, part: wire.model_document(gateway, number, part, infos))
+
+
+def _parts(
+    batch: Batch,
+    items: Sequence[_T],
+    numbers: Sequence[int],
+    codec: Codec,
+    document: Callable[[int, Sequence[_T]], dict[str, Any]],
+) -> list[Batch]:
+    """A batch without rows in as many parts as there are numbers."""
     encoding, compress = codec
     parts = len(numbers)
-    if len(states) < parts:
-        raise ValueError("it holds a single model")
     made = []
     for nth, number in enumerate(numbers):
-        part = states[nth * len(states) // parts : (nth + 1) * len(states) // parts]
-        data, digest = wire.encode(wire.model_document(gateway, number, part, infos), compress)
+        part = items[nth * len(items) // parts : (nth + 1) * len(items) // parts]
+        data, digest = wire.encode(document(number, part), compress)
         made.append(batch._replace(batch=number, rows=len(part), encoding=encoding, digest=digest, body=data))
     return made
 

@@ -344,9 +344,14 @@ class Store(Changes):
         receipts = tuple(self._own.receipts)
         fresh = Fresh(first_row, table.fresh)
         news = Committed(
-            *(list(table.acks.values()), table.head_row, table.others, table.events, receipts, fresh),
-            table.described,
-            table.models,
+            list(table.acks.values()),
+            table.head_row,
+            table.others,
+            table.events,
+            receipts,
+            fresh,
+            described=table.described,
+            models=table.models,
         )
         conflicts = table.conflicts
         redelivered = self._own.redelivered
