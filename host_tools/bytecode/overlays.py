@@ -115,7 +115,10 @@ def _listed(overlays: Mapping[str, list[str]]) -> dict[Ref, str]:
     for overlay, functions in overlays.items():
         for text in functions:
             module, _, name = text.partition(":")
-            found[Ref(module, name)] = overlay
+            ref = Ref(module, name)
+            if ref in found:
+                raise BuildError(f"{text} stands in {found[ref]} and in {overlay}: a function is in one overlay, once")
+            found[ref] = overlay
     return found
 
 

@@ -312,6 +312,13 @@ def test_what_cannot_be_an_overlay_is_named(function: str, says: str) -> None:
         linked(cold={"shed": [function]})
 
 
+def test_a_function_is_in_one_overlay_once() -> None:
+    name = "node.figures:tally"
+    for cold in ({"shed": [name, name]}, {"shed": [name], "loft": [name]}):
+        with pytest.raises(BuildError, match=r"node.figures:tally stands in shed and in (shed|loft): a function is in"):
+            linked(cold=cold)
+
+
 def test_what_nobody_uses_is_left_out_and_constants_stand_where_they_are_used() -> None:
     text = linked().files["node/app.py"]
     assert "nobody" not in text and "4099" in text and "never_called" not in linked().names.values()
