@@ -51,6 +51,10 @@ class Rules:
     rate_days_min: int = 7  # days to learn changes from: a week has all kinds of day
     rate_noise_milli: int = 1000  # a change below it, in a minute or a longer sampling period, never alarms
 
+    def teaches(self, one: Screened) -> bool:
+        """Whether its sensor fails seldom enough to learn from."""
+        return one.faulty <= self.fault_share_max
+
 
 USUAL = Rules()
 
@@ -62,14 +66,9 @@ def debounced(debounce_s: int | None, rules: Rules = USUAL) -> Rules:
     return replace(rules, debounce_s=debounce_s, debounce_samples_max=FIELDS["debounce_samples"][1])
 
 
-def sound(screened: Sequence[Screened], rules: Rules) -> list[Screened]:
-    """Those whose sensors fail seldom enough to teach."""
-    return [one for one in screened if one.faulty <= rules.fault_share_max]
-
-
 def check_enough(where: str, screened: Sequence[Screened], rules: Rules) -> None:
     """Raise TrainingRefused, beginning with `where`, for histories that are too faulty or too short to learn from."""
-    found = sound(screened, rules)
+    found = [one for one in screened if rules.teaches(one)]
     if not found:
         least = min(screened, key=lambda one: one.faulty)
         raise TrainingRefused(
@@ -251,12 +250,7 @@ def _noise_milli(history: History, error_milli: int) -> float:
     """Scatter of one sample: from the differences' median, or, where only reports are known, half their bound."""
     if not history.exact:
         return error_milli / 4
-    differences = sorted(
-        abs(run.value[i + 1] - run.value[i])
-        for run in history.runs
-        for i in range(len(run.value) - 1)
-        if not run.fault[i] and not run.fault[i + 1]
-    )
+    differences = sorted(step for run in history.runs for step in run.steps())
     if not differences:
         return 0.0
     return noise_of(differences)

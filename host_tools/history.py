@@ -48,6 +48,12 @@ class Run:
         at = bisect_left(self.t_ms, t_ms)
         return Run(self.t_ms[at:], self.value[at:], self.fault[at:])
 
+    def steps(self) -> Iterator[int]:
+        """By how much each sample is off the entry before it, where neither is a fault."""
+        for i in range(len(self.value) - 1):
+            if not self.fault[i] and not self.fault[i + 1]:
+                yield abs(self.value[i + 1] - self.value[i])
+
     @property
     def duration_ms(self) -> int:
         """From the first entry to the last."""

@@ -19,11 +19,10 @@ from itertools import pairwise
 
 from host_tools.history import DAY_MS, History, Run
 from host_tools.sensing import DS18B20_TEMP_MILLI
-from host_tools.verdicts import POWER_ON, POWER_ON_MILLI, SPIKE, far_milli, spike_samples
+from host_tools.verdicts import POWER_ON, POWER_ON_JUMP_MILLI, POWER_ON_MILLI, SPIKE, far_milli, spike_samples
 
 LEFT_OUT = -1  # the fault code of an entry that was judged; boards know none below 0
 MISSING, STUCK = "missing", "stuck"
-POWER_ON_JUMP_MILLI = POWER_ON_MILLI // 10
 REST_FACTOR = 4  # as `fitting.Rules.stuck_factor`
 REST_SAMPLES_MIN = 12
 REST_MS_MIN, REST_HELD_MS_MIN = 3_600_000, DAY_MS  # of samples; of reports held, which rest as long as a room does

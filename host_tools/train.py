@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from host_tools.errors import InputError, TrainingRefused
-from host_tools.fitting import USUAL, Rules, check_enough, fit, sound
+from host_tools.fitting import USUAL, Rules, check_enough, fit
 from host_tools.heartbeat import Silence, carriers, heartbeat_s, told_s
 from host_tools.history import NOTHING, History, Params, Prediction, replay
 from host_tools.screening import Screened, Span, screen
@@ -252,7 +252,7 @@ def _learn(
         screened = _screened(group, rules)
         check_enough(where, screened, rules)
         borrowed = True
-    new = fit([one.history for one in sound(screened, rules)], old, rules)
+    new = fit([one.history for one in screened if rules.teaches(one)], old, rules)
     goal = goals.get(name) or goals.get("") or DEFAULT_GOALS.get(name) or DEFAULT_GOALS[""]
     return _Learnt(name, where, group, screened, borrowed, old, new, goal, old.delay_s if delay_s is None else delay_s)
 
@@ -271,8 +271,8 @@ def _fit_reporting(one: _Learnt, rules: Rules) -> ChannelResult:
         debounce_before=one.old.debounce_samples,
         heartbeat_before=one.old.heartbeat_s,
         borrowed=one.borrowed,
-        left_out=tuple(span for each in sound(one.screened, rules) for span in each.spans),
-        failing=tuple(each for each in one.screened if each.faulty > rules.fault_share_max),
+        left_out=tuple(span for each in one.screened if rules.teaches(each) for span in each.spans),
+        failing=tuple(each for each in one.screened if not rules.teaches(each)),
         verdicts=tuple(sorted(verdicts(one.group, one.new).items())) if after.alarms else (),
     )
 

@@ -21,6 +21,7 @@ from host_tools.history import History, Params, Run, replay_run
 from isocore.record import HIGH_ON, LOW_ON, RATE_ON
 
 POWER_ON_MILLI = 85_000
+POWER_ON_JUMP_MILLI = POWER_ON_MILLI // 10  # a room that comes to 85 °C in smaller steps is hot
 SPIKE_SAMPLES = 2
 SPIKE_MS = 15 * 60_000  # and within that time: of hourly samples none can be told to be a spike
 ROOM, SPIKE, POWER_ON = "room", "spike", "power-on"
@@ -32,12 +33,7 @@ WILD_FACTOR = 20  # of those within so many times the step that three quarters k
 def far_milli(history: History, runs: Sequence[Run]) -> int:
     """From what size on a step from sample to sample is no ordinary one, by these runs of the history."""
     least = JUMP_HUMIDITY_MILLI_MIN if history.channel == "humidity" else JUMP_MILLI_MIN
-    steps = sorted(
-        abs(run.value[i + 1] - run.value[i])
-        for run in runs
-        for i in range(len(run.value) - 1)
-        if not run.fault[i] and not run.fault[i + 1]
-    )
+    steps = sorted(step for run in runs for step in run.steps())
     if not steps:
         return least
     tame = bisect_right(steps, max(least, WILD_FACTOR * steps[len(steps) * 3 // 4]))
@@ -52,7 +48,7 @@ def verdict(run: Run, row: int, kind: str, limit_milli: int, far: int) -> str:
     if (kind == "high" and before >= limit_milli) or (kind == "low" and before <= limit_milli):
         return ROOM  # past the limit before already, and debounced
     jump = run.value[row] - before
-    if run.value[row] == POWER_ON_MILLI and abs(jump) > POWER_ON_MILLI // 10:
+    if run.value[row] == POWER_ON_MILLI and abs(jump) > POWER_ON_JUMP_MILLI:
         return POWER_ON
     if abs(jump) < far:
         return ROOM  # a wobble at the limit

@@ -6,11 +6,11 @@ The form is that of docs/uplink.md, "Analyses". It knows neither HTTP nor SQL.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
-from host_tools.cloud.windows import LENGTH_S_MAX, REVISION_MAX, UNIX_S_MAX
+from host_tools.cloud.strict import UNIX_S_MAX, Refuse, integer
+from host_tools.cloud.windows import LENGTH_S_MAX, REVISION_MAX
 from isocore.analysis import SCORE_WINDOWS_MAX, Sensor, analyse, encode
 from isocore.record import SMALL_INT_MAX
 from isocore.topics import is_device_id
@@ -23,8 +23,6 @@ _SUM_MAX = (1 << 63) - 1
 _FIGURE_MAX = (1 << 53) - 1
 _HEAD = frozenset(("name", "length_s", "start_s", "first_s", "low_milli", "high_milli"))
 _BESIDE = frozenset(("sensors", "across", "windows", "result"))
-
-Refuse = Callable[[str], Exception]
 
 
 class Print(NamedTuple):
@@ -164,9 +162,7 @@ def _limit(value: Any, name: str, refuse: Refuse) -> int | None:
 
 
 def _integer(value: Any, name: str, lowest: int, highest: int, refuse: Refuse) -> int:
-    if type(value) is not int or not lowest <= value <= highest:
-        raise refuse(f"{name} of an analysis must be an integer from {lowest} to {highest}")
-    return value
+    return integer(value, f"{name} of an analysis", lowest, highest, refuse)
 
 
 def run(request: Request, means: dict[str, dict[int, int]]) -> bytes:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from itertools import accumulate
 from typing import Any, NamedTuple
 
+from host_tools.cloud.strict import UNIX_MS_MAX
 from isocore.frame import COUNT_MAX, TAG_BYTES
 from isocore.record import KIND_LAST, SMALL_INT_MAX
 
@@ -16,7 +17,6 @@ Content = tuple[int, int, int, int, int]  # kind, channel, value, uptime_ms, tre
 _COLUMNS = ("device", "boot", "epoch_unix_ms", "first_seq", "seqs", "tag")
 _STEP_MAX = 0xFFFF
 _PROOFS_MAX = 1024  # frames beside those that brought a row
-_UNIX_MS_MAX = 4102444800000  # 2100-01-01
 _UPTIME_MS_MAX = SMALL_INT_MAX * 1000 + 999
 _RANGES = ((1, SMALL_INT_MAX), (1, KIND_LAST), (0, 255), (-SMALL_INT_MAX, SMALL_INT_MAX), (0, _UPTIME_MS_MAX))
 _TREND = (-0x8000, 0x7FFF)
@@ -52,7 +52,7 @@ def decode(data: Any, devices: int, rows: int, wrong: Callable[[str], Exception]
         _check(device, 0, devices - 1, "frames.device", wrong)
         _check(boot, 1, SMALL_INT_MAX, "frames.boot", wrong)
         if epoch is not None:
-            _check(epoch, 0, _UNIX_MS_MAX, "frames.epoch_unix_ms", wrong)
+            _check(epoch, 0, UNIX_MS_MAX, "frames.epoch_unix_ms", wrong)
         _check(step, -SMALL_INT_MAX, SMALL_INT_MAX, "frames.first_seq", wrong)
         first = step if (device, boot) != before else first + step
         before = (device, boot)

@@ -5,19 +5,15 @@ It knows neither HTTP nor SQL.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from host_tools.cloud.strict import UNIX_MS_MAX, Refuse, integer
 from host_tools.cloud.windows import REVISION_MAX
 from isocore.record import SMALL_INT_MAX
 
 MODELS_MAX = 10_000
 STATES = ("trial", "committed", "reverted", "refused")
 TEXT_MAX = 128
-UNIX_MS_MAX = 4102444800000  # 2100-01-01
-COLUMNS = ("device", "began", "revision", "since_unix_ms", "heard_unix_ms", "sequence", "state", "id", "reason")
-
-Refuse = Callable[[str], Exception]
 
 
 class ModelState(NamedTuple):
@@ -33,6 +29,9 @@ class ModelState(NamedTuple):
     state: str
     id: str | None
     reason: str | None
+
+
+COLUMNS = ModelState._fields
 
 
 def decode(value: Any, devices: int, refuse: Refuse) -> tuple[ModelState, ...]:
@@ -62,10 +61,7 @@ def _state(item: Any, devices: int, refuse: Refuse) -> ModelState:
 
 
 def _integer(item: dict[str, Any], name: str, lowest: int, highest: int, refuse: Refuse) -> int:
-    value = item[name]
-    if type(value) is not int or not lowest <= value <= highest:
-        raise refuse(f"{name} of a model must be an integer from {lowest} to {highest}")
-    return value
+    return integer(item[name], f"{name} of a model", lowest, highest, refuse)
 
 
 def _time(item: dict[str, Any], name: str, refuse: Refuse) -> int | None:

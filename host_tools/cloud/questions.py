@@ -21,7 +21,8 @@ from host_tools.cloud.parameters import RESOLUTIONS, Page, Problem, Query, curso
 from host_tools.cloud.ports import Answers, Ask
 from host_tools.cloud.store_analyses import described
 from host_tools.cloud.store_read import StoredReading
-from host_tools.cloud.windows import LENGTH_S_MAX, UNIX_S_MAX
+from host_tools.cloud.strict import UNIX_S_MAX
+from host_tools.cloud.windows import LENGTH_S_MAX
 from isocore.record import BOARD_CHANNEL, KIND_NAMES
 
 AT_ONCE_MAX = 2  # questions answered at the same time; both processors are not theirs alone

@@ -5,14 +5,13 @@ The columns are those of docs/uplink.md, "Windows". It knows neither HTTP nor SQ
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from host_tools.cloud.strict import UNIX_S_MAX, Refuse
 from isocore.record import SMALL_INT_MAX
 
 WINDOWS_MAX = 65536
 LENGTH_S_MAX = 86400
-UNIX_S_MAX = 4102444800  # 2100-01-01
 REVISION_MAX = (1 << 53) - 1
 _COUNT_MAX = SMALL_INT_MAX
 _TIME_MS_MAX = 10 * LENGTH_S_MAX * 1000  # a clock that was put back covers a time twice
@@ -31,8 +30,6 @@ COLUMNS = (
     "alarm_ms",
     "fault_ms",
 )
-
-Refuse = Callable[[str], Exception]
 
 
 class Window(NamedTuple):

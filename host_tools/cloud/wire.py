@@ -23,6 +23,7 @@ from host_tools.cloud import windows as windows_
 from host_tools.cloud.analyses import Request
 from host_tools.cloud.frames import TaggedFrame
 from host_tools.cloud.models import ModelState
+from host_tools.cloud.strict import UNIX_MS_MAX, integer
 from host_tools.cloud.windows import Window
 from isocore.record import KIND_LAST, SMALL_INT_MAX
 from isocore.topics import is_device_id
@@ -36,7 +37,6 @@ DEVICES_MAX = 10000
 CHANNELS_MAX = 255
 NAME_MAX = 64
 LANES = ("alarms", "live", "backfill", "windows", "models")
-UNIX_MS_MAX = 4102444800000  # 2100-01-01
 UPTIME_MS_MAX = SMALL_INT_MAX * 1000 + 999
 _NUMBER_MAX = (1 << 53) - 1  # what JSON readers everywhere hold exactly
 _TREND_MAX = 0x7FFF
@@ -217,9 +217,7 @@ def _parse(text: bytes) -> dict[str, Any]:
 
 
 def _integer(value: Any, name: str, lowest: int, highest: int) -> int:
-    if type(value) is not int or not lowest <= value <= highest:
-        raise WireError(400, "field", f"{name} must be an integer from {lowest} to {highest}")
-    return value
+    return integer(value, name, lowest, highest, lambda text: WireError(400, "field", text))
 
 
 def _list(value: Any, name: str, longest: int) -> list[Any]:
